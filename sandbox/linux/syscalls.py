@@ -194,7 +194,7 @@ class _OpenHow(ctypes.Structure):
 
 
 def openat2(dirfd: int, pathname: StrPath, flags: int, mode: int = 0, resolve: int = 0) -> int:
-    """openat2(2), Linux 5.6: open without leaving *dirfd*, as *resolve* says. O_CLOEXEC is added."""
+    """openat2(2), Linux 5.6: open without leaving *dirfd*, as *resolve* says. Adds O_CLOEXEC."""
     how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
     try:
         return syscall(
@@ -228,7 +228,7 @@ def close_range(first: int, last: int = 0xFFFFFFFF, flags: int = 0) -> None:
 
 
 def join_session_keyring() -> None:
-    """Give the process a new, anonymous session keyring (keyctl(2)); ENOSYS and EPERM pass through."""
+    """Give the process a new, anonymous session keyring (keyctl(2))."""
     syscall(_NR["keyctl"], KEYCTL_JOIN_SESSION_KEYRING, ctypes.c_char_p(None))
 
 

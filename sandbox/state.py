@@ -1,0 +1,204 @@
+"""What is known of every container, on disk.
+
+Each container is a directory below `Paths.containers`, named by its id:
+
+    spec.json    the ContainerSpec, written once
+    status.json  the Status, replaced whole (write aside, fsync, rename)
+    log.jsonl    output in docker's json-file format, rotated
+    upper/ work/ the overlay's own directories
+
+and a symbolic link `names/NAME -> id` beside them claims a name: symlink(2) fails when it is there,
+so two commands never share a name. A directory without spec.json is a container being made; what
+a crash left of it goes with the next `reconcile`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from sandbox.errors import Conflict, InvalidSpec, NotFound
+from sandbox.linux.processes import ProcessRef
+from sandbox.paths import Paths, make_private
+from sandbox.spec import ContainerSpec, from_json, to_json
+
+Phase = Literal["created", "running", "exited"]
+# Names as docker allows them.
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """A system call that seccomp denied: recorded by --explain."""
+
+    syscall: str
+    program: str
+    rule: str
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What a container is doing."""
+
+    phase: Phase = "created"
+    supervisor: ProcessRef | None = None
+    init: ProcessRef | None = None  # the container's pid 1, as the host sees it
+    cgroup: str = ""  # absolute path of its cgroup; "" without one
+    started_at: float | None = None  # seconds since the epoch
+    finished_at: float | None = None
+    exit_code: int | None = None
+    oom_killed: bool = False
+    timed_out: bool = False
+    error: str = ""  # why it did not start or was ended by sbx
+    ports: tuple[str, ...] = ()  # as `sbx ps` prints them: "0.0.0.0:8080->80/tcp"
+    warnings: tuple[str, ...] = ()
+    denials: tuple[Denial, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A container as found on disk."""
+
+    directory: Path
+    spec: ContainerSpec
+    status: Status
+
+    @property
+    def running(self) -> bool:
+        """True while its supervisor lives, whatever the file says."""
+        supervisor = self.status.supervisor
+        return self.status.phase != "exited" and supervisor is not None and supervisor.alive()
+
+    @property
+    def log(self) -> Path:
+        return self.directory / "log.jsonl"
+
+
+class Containers:
+    """All containers of one user."""
+
+    def __init__(self, paths: Paths) -> None:
+        self.paths = paths
+        self.root = paths.containers
+        self.names = paths.containers / "names"
+
+    def create(self, spec: ContainerSpec) -> Path:
+        """Claim the name and write the spec; return the container's directory.
+
+        Raises Conflict when the name is in use, InvalidSpec when it is not a name.
+        """
+        if not _NAME.fullmatch(spec.name):
+            raise InvalidSpec(
+                f"invalid container name {spec.name!r}",
+                hint="a name has letters, digits, '_', '.' and '-', and starts with one of the former",
+            )
+        make_private(self.root)
+        make_private(self.names)
+        self._claim(spec)
+        directory = self.root / spec.id
+        directory.mkdir(mode=0o700)
+        write_atomically(directory / "spec.json", json.dumps(to_json(spec)), durable=False)
+        return directory
+
+    def _claim(self, spec: ContainerSpec) -> None:
+        link = self.names / spec.name
+        for _ in range(2):
+            try:
+                link.symlink_to(spec.id)
+                return
+            except FileExistsError:
+                holder = os.readlink(link)
+                if (self.root / holder / "spec.json").exists():
+                    raise Conflict(
+                        f'the container name "{spec.name}" is in use by container {holder[:12]}',
+                        hint=f"sbx rm {spec.name}",
+                    ) from None
+                # What a crash left: a name without a container.
+                link.unlink(missing_ok=True)
+
+    def load(self, container_id: str) -> Container:
+        """Return the container with this full id. Raises NotFound."""
+        directory = self.root / container_id
+        try:
+            spec = from_json(ContainerSpec, json.loads((directory / "spec.json").read_bytes()))
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotFound(f"no such container: {container_id}") from None
+        return Container(directory, spec, self.read_status(directory))
+
+    def read_status(self, directory: Path) -> Status:
+        try:
+            return from_json(Status, json.loads((directory / "status.json").read_bytes()))
+        except FileNotFoundError:
+            return Status()
+
+    def write_status(self, directory: Path, status: Status) -> None:
+        write_atomically(directory / "status.json", json.dumps(to_json(status)), durable=False)
+
+    def update_status(self, directory: Path, **changes: Any) -> Status:
+        """Change some fields. Only the container's supervisor (or, when that is dead, the holder of
+        the reconcile lock) may call this."""
+        status = dataclasses.replace(self.read_status(directory), **changes)
+        self.write_status(directory, status)
+        return status
+
+    def all(self) -> Iterator[Container]:
+        """Yield every container, in no order."""
+        try:
+            entries = os.listdir(self.root)
+        except FileNotFoundError:
+            return
+        for entry in entries:
+            if len(entry) == 64:
+                try:
+                    yield self.load(entry)
+                except (NotFound, ValueError, TypeError):
+                    continue
+
+    def find(self, reference: str) -> Container:
+        """Return the container with this name, id, or unique beginning of an id.
+
+        Raises NotFound, or Conflict when several ids begin so.
+        """
+        if _NAME.fullmatch(reference):
+            try:
+                return self.load(os.readlink(self.names / reference))
+            except (FileNotFoundError, NotFound):
+                pass
+        matches = []
+        if re.fullmatch(r"[0-9a-f]+", reference) and self.root.is_dir():
+            matches = [e for e in os.listdir(self.root) if len(e) == 64 and e.startswith(reference)]
+        if len(matches) > 1:
+            raise Conflict(f"several container ids begin with {reference}", hint="give more digits")
+        if not matches:
+            raise NotFound(f"no such container: {reference}", hint="sbx ps -a")
+        return self.load(matches[0])
+
+
+def write_atomically(path: Path, content: str | bytes, *, durable: bool = True) -> None:
+    """Replace *path* by *content*: a reader sees the old or the new, never a part.
+
+    With *durable* it survives a power cut as well (fsync before rename(2), then of the directory).
+    """
+    data = content.encode() if isinstance(content, str) else content
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, data)
+        if durable:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.rename(aside, path)
+    if durable:
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
