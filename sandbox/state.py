@@ -97,7 +97,7 @@ class Containers:
         if not _NAME.fullmatch(spec.name):
             raise InvalidSpec(
                 f"invalid container name {spec.name!r}",
-                hint="a name has letters, digits, '_', '.' and '-', and starts with one of the former",
+                hint="use letters, digits, '_', '.' and '-'; begin with a letter or a digit",
             )
         make_private(self.root)
         make_private(self.names)

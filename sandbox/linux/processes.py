@@ -1,4 +1,4 @@
-"""Processes that can't be mistaken for others: a pid and its start time, checked through a pidfd."""
+"""Processes that can not be mistaken for others: pid and start time, through a pidfd."""
 
 from __future__ import annotations
 
