@@ -39,7 +39,7 @@ class Kernel:
         return tuple(found)
 
     def _show_depends(self, name: str) -> str:
-        command = ["modprobe", "-d", self.root, "-S", self.release, "--show-depends", name]
+        command = ["modprobe", "-d", str(self.root), "-S", self.release, "--show-depends", name]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 

@@ -171,8 +171,8 @@ def _disk(machine: Machine, scratch: Path) -> Path:
     disk = scratch / "disk"
     with disk.open("wb") as file:
         file.truncate(machine.disk << 20)
-    command = ["mkfs.ext4", "-q", "-F", "-O", "^has_journal", "-E", "lazy_itable_init=1", disk]
-    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    command = ["mkfs.ext4", "-q", "-F", "-O", "^has_journal", "-E", "lazy_itable_init=1"]
+    subprocess.run([*command, str(disk)], check=True, stdin=subprocess.DEVNULL)
     return disk
 
 
