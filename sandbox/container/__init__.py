@@ -1,0 +1,1 @@
+"""The container itself: its root file system, its identity, its first process."""

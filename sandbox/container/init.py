@@ -1,0 +1,154 @@
+"""The container's init: from a fork of the supervisor to the command.
+
+Two stages. The *outer* one enters the user namespace, waits for its maps, collects the host trees
+that are to be bound (as the user, who may see them), makes the other namespaces and starts the
+*inner* one, which is pid 1 of the container: it mounts, becomes the identity and executes.
+
+    supervisor ── fork ──> outer ── clone3(CLONE_PARENT | CLONE_NEWPID) ──> inner (pid 1)
+
+CLONE_PARENT makes the supervisor the parent of pid 1, so it gets the exit status itself and the
+outer stage can leave.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from typing import NoReturn
+
+from sandbox.container import mounting, process
+from sandbox.container.channel import Channel
+from sandbox.container.plan import BindMount, ContainerPlan, FuseRoot
+from sandbox.container.reaper import run_below_reaper
+from sandbox.errors import SbxError
+from sandbox.linux import loopback
+from sandbox.linux.clone import fork_sibling
+from sandbox.linux.mount_api import attach
+from sandbox.linux.syscalls import (
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWUSER,
+    MS_REC,
+    MS_SLAVE,
+    mount,
+    sethostname,
+    unshare,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """What the init inherits from the supervisor."""
+
+    channel: Channel
+    overlay: socket.socket | None  # where the overlay server waits for the FUSE descriptor
+    stdio: tuple[int, int, int] | None  # None with a terminal
+    staging: int  # a directory of ours to attach the root to, for pivot_root
+
+
+def outer(plan: ContainerPlan, ends: Endpoints) -> NoReturn:
+    """Run the outer stage in a freshly forked process; never returns."""
+    try:
+        unshare(CLONE_NEWUSER)
+        ends.channel.send({"step": "userns"})
+        ends.channel.expect("mapped")
+        unshare(plan.namespaces & ~CLONE_NEWPID | CLONE_NEWNS)
+        mount(None, "/", None, MS_REC | MS_SLAVE)
+        sources = mounting.collect_sources(plan.steps)
+        # Kernel overlay: the mounter's credentials are those that open the layers later.
+        root = mounting.mount_root(plan.root, lambda fd: _hand_over(ends, fd))
+        if fork_sibling(CLONE_NEWPID) == 0:
+            _inner(plan, ends, root, sources)
+    except BaseException as err:
+        _report(ends.channel, err)
+        os._exit(125)
+    os._exit(0)
+
+
+def _hand_over(ends: Endpoints, device: int) -> None:
+    assert ends.overlay is not None
+    socket.send_fds(ends.overlay, [b"fuse"], [device])
+
+
+def _inner(plan: ContainerPlan, ends: Endpoints, root: int, sources: dict[str, int]) -> NoReturn:
+    """Be pid 1 of the container; never returns."""
+    try:
+        ends.channel.send({"step": "hello"})
+        os.setsid()
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+        _set_up(plan, ends.staging, root, sources)
+        slave = _attach_stdio(plan, ends)
+        ends.channel.expect("go")
+        if plan.process.init:
+            run_below_reaper()
+        process.execute(
+            plan.process,
+            listener=lambda fd: ends.channel.send({"step": "listening"}, (fd,)),
+            slave=slave,
+        )
+    except BaseException as err:
+        _report(ends.channel, err)
+        os._exit(getattr(err, "exit_code", 125))
+    os._exit(125)
+
+
+def _set_up(plan: ContainerPlan, staging: int, root: int, sources: dict[str, int]) -> None:
+    if plan.namespaces & CLONE_NEWNET:
+        loopback.bring_up()
+    sethostname(plan.hostname)
+    attach(root, staging)
+    mounter = mounting.Mounter(root, sources)
+    steps = plan.steps
+    proc = next((i for i, s in enumerate(steps) if s.target == "/proc"), -1)
+    mounter.carry_out(steps[: proc + 1])
+    _write_sysctls(plan, root)
+    mounter.carry_out(steps[proc + 1 :])
+    mounting.enter_root(root)
+    if plan.root.readonly:
+        mounting.make_root_readonly()
+
+
+def _write_sysctls(plan: ContainerPlan, root: int) -> None:
+    """Set kernel parameters of the new namespaces, before /proc/sys becomes read-only."""
+    for name, value in plan.sysctls:
+        try:
+            path = f"proc/sys/{name.replace('.', '/')}"
+            descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=root)
+        except OSError:
+            continue  # not in this kernel
+        try:
+            os.write(descriptor, value.encode())
+        except OSError:
+            pass
+        finally:
+            os.close(descriptor)
+
+
+def _attach_stdio(plan: ContainerPlan, ends: Endpoints) -> int | None:
+    """Set up standard streams and say "mounted"; return the pty's slave where there is one."""
+    if ends.stdio is not None:
+        for target, descriptor in enumerate(ends.stdio):
+            os.dup2(descriptor, target)
+        ends.channel.send({"step": "mounted"})
+        return None
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    master, slave = process.open_terminal(root)
+    process.take_terminal(slave)
+    mounting.bind_console(root, slave)
+    os.close(root)
+    ends.channel.send({"step": "mounted"}, (master,))
+    os.close(master)
+    return slave
+
+
+def _report(channel: Channel, err: BaseException) -> None:
+    """Send what went wrong; a broken channel means that the supervisor is gone."""
+    if not isinstance(err, SbxError):
+        err = SbxError("the container could not be set up", detail=f"{type(err).__name__}: {err}")
+    try:
+        channel.send_error(err)
+    except OSError:
+        pass

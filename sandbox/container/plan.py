@@ -1,0 +1,180 @@
+"""What the container's init will do, as frozen data: carrying it out is one loop, and describing
+it is `--debug`.
+
+Targets are absolute paths inside the container. They are resolved below its root by descriptor,
+so a symbolic link in an image leads nowhere else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sandbox.linux.idmap import Map
+from sandbox.spec import Ulimit
+
+Option = tuple[str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class FuseRoot:
+    """The root is served by the overlay server: mount FUSE and hand it the descriptor."""
+
+    readonly: bool = False
+
+    def describe(self) -> str:
+        return f"root: fuse overlay{' (read-only)' if self.readonly else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class KernelOverlayRoot:
+    """The root is the kernel's overlayfs (overlayfs.rst)."""
+
+    lower: tuple[str, ...]
+    upper: str
+    work: str
+    readonly: bool = False
+
+    def describe(self) -> str:
+        return f"root: kernel overlay, lower {':'.join(self.lower)}, upper {self.upper}"
+
+
+Root = FuseRoot | KernelOverlayRoot
+
+
+@dataclass(frozen=True, slots=True)
+class NewMount:
+    """A new file system of the kernel's: proc, sysfs, tmpfs, devpts, mqueue, cgroup2."""
+
+    fstype: str
+    target: str
+    options: tuple[Option, ...] = ()
+    attributes: int = 0  # MOUNT_ATTR_ flags
+    optional: bool = False  # where the kernel refuses it, go on without
+    follow: bool = False  # links of the image on the way to the target are followed
+
+    def describe(self) -> str:
+        options = ",".join(k if v is None else f"{k}={v}" for k, v in self.options)
+        return f"{self.fstype} on {self.target} ({options or 'defaults'})"
+
+
+@dataclass(frozen=True, slots=True)
+class BindMount:
+    """A host file or directory, with what is mounted below it."""
+
+    source: str
+    target: str
+    readonly: bool = False
+    recursive: bool = True
+    attributes: int = 0
+
+    def describe(self) -> str:
+        return f"bind {self.source} on {self.target} ({'ro' if self.readonly else 'rw'})"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceMount:
+    """A host device node bound into /dev; its numbers are checked on the descriptor."""
+
+    source: str
+    target: str
+    device: tuple[int, int] | None = None  # expected (major, minor)
+
+    def describe(self) -> str:
+        return f"device {self.source} on {self.target}"
+
+
+@dataclass(frozen=True, slots=True)
+class Symlink:
+    """A symbolic link in a file system of ours (/dev)."""
+
+    target: str
+    to: str
+
+    def describe(self) -> str:
+        return f"link {self.target} -> {self.to}"
+
+
+@dataclass(frozen=True, slots=True)
+class TextFile:
+    """A small file (/etc/hosts …) bound from a tmpfs, so that no host path shows in mountinfo."""
+
+    target: str
+    content: str
+
+    def describe(self) -> str:
+        return f"file {self.target} ({len(self.content)} bytes)"
+
+
+@dataclass(frozen=True, slots=True)
+class Masked:
+    """A path of /proc or /sys that is hidden: /dev/null over a file, an empty tmpfs over the rest."""
+
+    target: str
+
+    def describe(self) -> str:
+        return f"masked {self.target}"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOnly:
+    """A path of /proc or /sys that is bound onto itself read-only."""
+
+    target: str
+
+    def describe(self) -> str:
+        return f"read-only {self.target}"
+
+
+Step = NewMount | BindMount | DeviceMount | Symlink | TextFile | Masked | ReadOnly
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessPlan:
+    """The command and all that is set before it is executed."""
+
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+    cwd: str
+    user: str  # user[:group] as in docker
+    capabilities: frozenset[str]
+    filters: tuple[bytes, ...]  # seccomp programs in the order to load them
+    notify: bool = False  # the last filter has a listener, sent to the supervisor
+    ulimits: tuple[Ulimit, ...] = ()
+    landlock: bool = True
+    tty: bool = False
+    init: bool = False
+    create_cwd: bool = True
+    single_uid: bool = False
+
+    def describe(self) -> str:
+        return (
+            f"exec {' '.join(self.argv)!r} in {self.cwd} as {self.user or 'root'}, "
+            f"capabilities {','.join(sorted(self.capabilities)) or 'none'}, "
+            f"{len(self.filters)} seccomp filter(s)"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerPlan:
+    """All of it, from the user namespace to the command."""
+
+    root: Root
+    steps: tuple[Step, ...]
+    process: ProcessPlan
+    uid_map: Map
+    gid_map: Map
+    hostname: str
+    namespaces: int  # CLONE_NEW… flags besides the user's
+    sysctls: tuple[tuple[str, str], ...] = field(default=())
+
+    def describe(self) -> list[str]:
+        """Return the plan as lines for a person."""
+        ids = "; ".join(str(r) for r in self.uid_map), "; ".join(str(r) for r in self.gid_map)
+        return [
+            f"uid_map {ids[0]}, gid_map {ids[1]} (inside, storage id, count)",
+            self.root.describe(),
+            *(step.describe() for step in self.steps),
+            *(f"sysctl {name} = {value}" for name, value in self.sysctls),
+            f"hostname {self.hostname}",
+            self.process.describe(),
+        ]

@@ -1,0 +1,63 @@
+"""`--init`: a pid 1 of ours that forwards signals and reaps what nobody waits for.
+
+Without it the command itself is pid 1, to which the kernel delivers no signal that it has no
+handler for, and whose orphans stay zombies (pid_namespaces(7)).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+_FORWARDED = set(range(1, signal.NSIG)) - {
+    signal.SIGKILL,
+    signal.SIGSTOP,
+    signal.SIGCHLD,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+}
+
+
+def run_below_reaper() -> None:
+    """Fork; return in the child, which goes on to execute the command. The parent never returns."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED | {signal.SIGCHLD})
+    child = os.fork()
+    if child == 0:
+        return
+    _become_small()
+    _reap(child)
+
+
+def _become_small() -> None:
+    """Let go of everything that the command's siblings could take over from pid 1."""
+    from sandbox.linux.syscalls import PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, close_range, prctl
+
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
+    prctl(PR_SET_DUMPABLE, 0)
+    close_range(0)
+
+
+def _reap(child: int) -> None:
+    """Wait for signals; leave with the command's exit status when it ends."""
+    while True:
+        information = signal.sigwaitinfo(_FORWARDED | {signal.SIGCHLD})
+        if information.si_signo != signal.SIGCHLD:
+            try:
+                os.kill(child, information.si_signo)
+            except ProcessLookupError:
+                pass
+            continue
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                os._exit(125)
+            if pid == 0:
+                break
+            if pid == child:
+                os._exit(_exit_code(status))
+
+
+def _exit_code(status: int) -> int:
+    code = os.waitstatus_to_exitcode(status)
+    return 128 - code if code < 0 else code
