@@ -1,0 +1,171 @@
+"""Connect a container: choose the program, start it, wait until the network is there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Literal
+
+from sandbox.errors import Conflict, SbxError, Unavailable
+from sandbox.network import pasta, slirp4netns
+from sandbox.network import ports as published
+from sandbox.network.process import NetworkProcess, end, spawn, wait_reported
+from sandbox.network.resolver import needs_forwarder
+from sandbox.spec import NetworkMode, Port
+
+Program = Literal["pasta", "slirp4netns"]
+
+PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
+READY_TIMEOUT = 20.0  # seconds; usually 0.03
+
+SLIRP_NOTE = "pasta is not installed: slirp4netns is slower (sudo apt-get install passt)"
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A container's network: on its way until `wait_ready` returned, gone after `close`."""
+
+    process: NetworkProcess | None = None
+    claimed: tuple[Port, ...] = ()
+    notes: tuple[str, ...] = ()  # for the user, once
+    api_socket: str | None = None
+    starting: ExitStack = field(default_factory=ExitStack)  # what is held until it is ready
+    running: ExitStack = field(default_factory=ExitStack)  # what is held until it is closed
+
+    @property
+    def ports(self) -> tuple[str, ...]:
+        """The published ports as docker ps prints them."""
+        return tuple(published.describe(port) for port in self.claimed)
+
+    def wait_ready(self, seconds: float = READY_TIMEOUT) -> None:
+        """Return when addresses, routes and published ports are there.
+
+        `process.report_fd` is readable when there is something to wait for no longer. Raises
+        Conflict or Unavailable with the program's own words; it is ended then.
+        """
+        try:
+            if self.process is not None:
+                self._wait_reported(self.process, seconds)
+        except BaseException:
+            self.close()
+            raise
+        self.starting.close()
+
+    def close(self) -> None:
+        """End the program. The namespace keeps its interface and reaches nothing any more."""
+        self.starting.close()
+        self.running.close()
+
+    def _wait_reported(self, process: NetworkProcess, seconds: float) -> None:
+        is_pasta = os.path.basename(process.program) == pasta.PROGRAM
+        is_ready = pasta.is_ready if is_pasta else slirp4netns.is_ready
+        ready, report = wait_reported(process, seconds, is_ready)
+        if not ready:
+            raise _failure(process.program, report.strip())
+        if self.api_socket is not None:
+            slirp4netns.publish(self.api_socket, self.claimed)
+
+
+def start(
+    mode: NetworkMode,
+    userns: int,
+    netns: int,
+    *,
+    ports: Sequence[Port] = (),
+    program: Program | None = None,
+) -> Connection:
+    """Begin to connect the network namespace *netns*, owned by *userns* (open descriptors).
+
+    Returns at once: other work can be done before `wait_ready`. Call it from the supervisor's main
+    thread, as the user who owns *userns*. *program*: None takes pasta, else slirp4netns.
+    Raises Unavailable (no program), Conflict (port in use), InvalidSpec (impossible port).
+    """
+    if mode != "private":
+        ignored = f"published ports are ignored with --network {mode}"
+        return Connection(notes=(ignored,) if ports else ())
+    path = find_program(program)
+    with ExitStack() as starting, ExitStack() as running:
+        claimed = published.claim(ports, starting)
+        if os.path.basename(path) == pasta.PROGRAM:
+            argv = pasta.command(path, claimed, forward_dns=needs_forwarder())
+            process = _run(argv, (userns, netns), (), starting, running)
+            return Connection(process, claimed, (), None, starting.pop_all(), running.pop_all())
+        api_socket = _api_socket(starting) if claimed else None
+        argv = slirp4netns.command(path, api_socket)
+        process = _run(argv, (userns, netns), (signal.SIGPIPE,), starting, running)
+        return Connection(
+            process, claimed, (SLIRP_NOTE,), api_socket, starting.pop_all(), running.pop_all()
+        )
+
+
+def connect(mode: NetworkMode, pid: int, *, ports: Sequence[Port] = ()) -> Connection:
+    """`start` and `wait_ready` for the namespaces of the process *pid*, as /proc names it."""
+    with ExitStack() as stack:
+        userns, netns = open_namespaces(pid, stack) if mode == "private" else (-1, -1)
+        connection = start(mode, userns, netns, ports=ports)
+    connection.wait_ready()
+    return connection
+
+
+def open_namespaces(pid: int, stack: ExitStack) -> tuple[int, int]:
+    """Return descriptors of *pid*'s user and network namespaces, open until *stack* is closed.
+
+    This is refused (EACCES) once *pid* is not dumpable; see ptrace(2), "access mode checking".
+    """
+    fds = []
+    for kind in ("user", "net"):
+        fds.append(os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC))
+        stack.callback(os.close, fds[-1])
+    return fds[0], fds[1]
+
+
+def find_program(program: Program | None = None) -> str:
+    """Return the path of *program*, or of the best there is. Raises Unavailable without any."""
+    for name in (program,) if program else (pasta.PROGRAM, slirp4netns.PROGRAM):
+        path = shutil.which(name, path=PATH)
+        if path is not None:
+            return path
+    raise Unavailable(
+        f"no program connects containers to the network: {program or 'pasta'} is not installed",
+        hint="sudo apt-get install passt; or run without network: --network none",
+    )
+
+
+def has_forwarder() -> bool:
+    """True when the program that `start` will take can hand on name look-ups (`resolv_conf`)."""
+    return os.path.basename(find_program()) == pasta.PROGRAM
+
+
+def _run(
+    argv: Sequence[str],
+    namespaces: tuple[int, int],
+    ignored: Sequence[signal.Signals],
+    starting: ExitStack,
+    running: ExitStack,
+) -> NetworkProcess:
+    process = spawn(argv, *namespaces, ignored=ignored)
+    starting.callback(os.close, process.report_fd)
+    running.callback(os.close, process.pidfd)
+    running.callback(end, process)
+    return process
+
+
+def _api_socket(stack: ExitStack) -> str:
+    directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="sbx-net-"))
+    return os.path.join(directory, "api")
+
+
+def _failure(program: str, report: str) -> SbxError:
+    name = os.path.basename(program)
+    if "ailed to bind port" in report:
+        return Conflict("a published port is in use on the host", detail=f"{name}: {report}")
+    return Unavailable(
+        f"{name} could not connect the container to the network",
+        detail=report,
+        hint="run without network: --network none",
+    )
