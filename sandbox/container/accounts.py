@@ -41,7 +41,9 @@ def find_account(root: int, user: str) -> Account:
     if group:
         found = _find(group_records, group)
         if found is None and not group.isdecimal():
-            raise InvalidSpec(f"unable to find group {group}: no matching entry in the image's group")
+            raise InvalidSpec(
+                f"unable to find group {group}: no matching entry in the image's group"
+            )
         gid = int(found[2]) if found else _number(group)
     elif entry:
         members = [r for r in group_records if entry[0] in r[3].split(",")]

@@ -92,5 +92,3 @@ def error_from(message: dict[str, Any]) -> SbxError:
     error = SbxError(message["error"], detail=message.get("detail"), hint=message.get("hint"))
     error.exit_code = int(message.get("exit_code", 125))  # type: ignore[misc]
     return error
-
-

@@ -82,7 +82,9 @@ def mount_root(root: Root, hand_over: Callable[[int], None]) -> int:
         # The mounter's user namespace has to be the opener's: open it here, not in the server.
         device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
     except OSError as err:
-        raise Unavailable("/dev/fuse can't be opened", detail=err.strerror, hint="sbx doctor") from err
+        raise Unavailable(
+            "/dev/fuse can't be opened", detail=err.strerror, hint="sbx doctor"
+        ) from err
     options = (
         ("fd", str(device)),
         ("rootmode", "40000"),

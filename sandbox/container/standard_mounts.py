@@ -101,9 +101,7 @@ def standard_mounts(
         *(DeviceMount(f"/dev/{name}", f"/dev/{name}", numbers) for name, numbers in _DEVICES),
         *(Symlink(f"/dev/{name}", to) for name, to in _DEV_LINKS),
         NewMount("devpts", "/dev/pts", tuple(pts), MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC),
-        NewMount(
-            "tmpfs", "/dev/shm", (("mode", "1777"), ("size", str(shm_size))), _SAFE
-        ),
+        NewMount("tmpfs", "/dev/shm", (("mode", "1777"), ("size", str(shm_size))), _SAFE),
         NewMount("mqueue", "/dev/mqueue", (), _SAFE, optional=True),
     ]
     if cgroup and new_netns:

@@ -237,3 +237,9 @@ def sethostname(name: str) -> None:
     raw = name.encode()
     if libc.sethostname(raw, ctypes.c_size_t(len(raw))) < 0:
         raise_errno("sethostname")
+
+
+def set_name(name: str) -> None:
+    """Set the name that ps(1) shows for this thread (PR_SET_NAME, 15 bytes)."""
+    buffer = ctypes.create_string_buffer(name.encode()[:15])
+    prctl(PR_SET_NAME, ctypes.addressof(buffer))

@@ -1,0 +1,197 @@
+"""The `sbx` command: hand the command line to a process that carries it out, and stay with it.
+
+That process is a fork of the launcher when one runs (warm: everything is imported) and a fork of
+this one else (cold). Both do the same; see `sandbox.command_process`. The client itself imports
+the standard library only. It forwards signals and keeps the user's terminal: what raw mode
+changed is put back here, whatever becomes of the other side.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from typing import Any, NoReturn
+
+from sandbox import wire
+
+_FORWARDED = (
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGTERM,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGCONT,
+)
+
+
+def main() -> NoReturn:
+    """Run `sbx` with the process's arguments."""
+    connection = _connect_launcher()
+    if connection is not None:
+        code = _attend(connection)
+        connection.close()
+        if code is not None:
+            sys.exit(code)
+    code = _attend(_fork_command())
+    sys.exit(125 if code is None else code)
+
+
+def launcher_key() -> str:
+    """Return what client and launcher must have in common, as a file name.
+
+    The user, the namespaces, the cgroup, the security label and the installed version: a process
+    forked from a launcher with the same key is in all respects as one forked from the client.
+    """
+    import zlib
+
+    from sandbox import __version__
+
+    parts = [__version__, __file__, str(os.stat(__file__).st_mtime_ns), str(os.getuid())]
+    for name in ("user", "mnt", "pid_for_children", "net", "ipc", "uts", "cgroup"):
+        try:
+            parts.append(os.readlink(f"/proc/self/ns/{name}"))
+        except OSError:
+            parts.append("")
+    for path in ("/proc/self/cgroup", "/proc/self/attr/current"):
+        try:
+            with open(path, "rb") as file:
+                parts.append(file.read().decode(errors="replace"))
+        except OSError:
+            parts.append("")
+    return f"{zlib.crc32(chr(0).join(parts).encode()):08x}"
+
+
+def runtime_directory() -> str:
+    """Return sbx's runtime directory (the same as `Paths.runtime`, without importing pathlib)."""
+    base = os.environ.get("XDG_RUNTIME_DIR", "")
+    return f"{base}/sbx" if base.startswith("/") else f"/tmp/sbx-{os.getuid()}"
+
+
+def request() -> dict[str, Any]:
+    """Return what a command process needs to know of us."""
+    import resource
+
+    limits = {}
+    for name in ("NOFILE", "CORE", "FSIZE", "STACK", "AS", "DATA", "CPU", "MEMLOCK"):
+        soft, hard = resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))
+        limits[name] = [soft, hard]
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return {
+        "argv": sys.argv[1:],
+        "environ": {k: v for k, v in os.environ.items() if "\0" not in v},
+        "umask": umask,
+        "limits": limits,
+    }
+
+
+def _connect_launcher() -> socket.socket | None:
+    if os.environ.get("SBX_LAUNCHER", "") == "off":
+        return None
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.connect(f"{runtime_directory()}/launcher-{launcher_key()}.sock")
+        cwd = os.open(".", os.O_PATH | os.O_DIRECTORY)
+        wire.send(connection, request(), (cwd, *_standard_streams()))
+        os.close(cwd)
+        return connection
+    except OSError:
+        connection.close()
+        return None
+
+
+def _standard_streams() -> tuple[int, int, int]:
+    """Return descriptors 0, 1 and 2; /dev/null stands in for a closed one."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open("/dev/null", os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+    return 0, 1, 2
+
+
+def _fork_command() -> socket.socket:
+    """Fork the process that carries out the command; return the connection to it."""
+    _standard_streams()
+    ours, theirs = socket.socketpair()
+    if os.fork() == 0:
+        ours.close()
+        from sandbox import command_process
+
+        command_process.run_cold(theirs)
+    theirs.close()
+    return ours
+
+
+def _attend(connection: socket.socket) -> int | None:
+    """Stay with the command; return its exit code, or None when it wants to be run cold."""
+    terminal = _Terminal()
+
+    def forward(number: int, _frame: object) -> None:
+        try:
+            wire.send(connection, {"signal": number})
+        except OSError:
+            pass
+
+    def resize(_number: int, _frame: object) -> None:
+        try:
+            wire.send(connection, {"resize": True})
+        except OSError:
+            pass
+
+    for number in _FORWARDED:
+        # What nohup or a shell's `&` made ignored stays ignored.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, forward)
+    signal.signal(signal.SIGWINCH, resize)
+    try:
+        while True:
+            message = wire.receive(connection)
+            if message.get("raw"):
+                terminal.make_raw()
+            if message.get("cold"):
+                return None
+            if "exit" in message:
+                return int(message["exit"])
+    except wire.Disconnected:
+        terminal.restore()
+        sys.stderr.write("sbx: the process that carried out the command was ended\n")
+        return 125
+    finally:
+        terminal.restore()
+
+
+class _Terminal:
+    """The user's terminal, to be left as it was found."""
+
+    def __init__(self) -> None:
+        self._saved: list[Any] | None = None
+
+    def make_raw(self) -> None:
+        if not os.isatty(0) or self._saved is not None:
+            return
+        import termios
+        import tty
+
+        self._saved = termios.tcgetattr(0)
+        tty.setraw(0, termios.TCSANOW)
+
+    def restore(self) -> None:
+        if self._saved is None:
+            return
+        import termios
+
+        # As a background job tcsetattr would stop us (SIGTTOU).
+        previous = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+        termios.tcsetattr(0, termios.TCSADRAIN, self._saved)
+        signal.signal(signal.SIGTTOU, previous)
+        self._saved = None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""The process that carries out one command line, forked from the launcher or from the client."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+import socket
+import sys
+from typing import Any, NoReturn
+
+from sandbox.errors import SbxError
+from sandbox.linux.storage_userns import User
+from sandbox.link import ClientLink
+
+
+def host_user(environ: dict[str, str]) -> User:
+    """Return the user as the host knows it. To be called outside of any namespace of ours."""
+    uid, gid = os.getuid(), os.getgid()
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        name = environ.get("USER", str(uid))
+    return User(uid, gid, name)
+
+
+def run_cold(connection: socket.socket) -> NoReturn:
+    """Carry out the client's own command line, in a fork of it."""
+    os.setsid()
+    _run(ClientLink(connection), sys.argv[1:], host_user(dict(os.environ)), in_storage=False)
+
+
+def run_warm(
+    connection: socket.socket, request: dict[str, Any], fds: list[int], user: User
+) -> NoReturn:
+    """Carry out a client's request, in a fork of the launcher (which is in the storage userns)."""
+    os.setsid()
+    _become(request, fds)
+    _run(ClientLink(connection), request["argv"], user, in_storage=True)
+
+
+def _become(request: dict[str, Any], fds: list[int]) -> None:
+    """Take over what a child of the client would have inherited."""
+    import resource
+
+    cwd, *streams = fds
+    os.fchdir(cwd)
+    os.close(cwd)
+    for target, descriptor in enumerate(streams):
+        os.dup2(descriptor, target)
+        os.close(descriptor)
+    os.environ.clear()
+    os.environ.update(request["environ"])
+    os.umask(request["umask"])
+    for name, (soft, hard) in request["limits"].items():
+        kind = getattr(resource, f"RLIMIT_{name}")
+        try:
+            resource.setrlimit(kind, (soft, hard))
+        except (ValueError, OSError):
+            own_hard = resource.getrlimit(kind)[1]
+            resource.setrlimit(kind, (min(soft, own_hard) if own_hard >= 0 else soft, own_hard))
+    # The launcher's text layers hold its own (empty) buffers; the encoding is the same.
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", buffering=1 if os.isatty(1) else -1, closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+
+
+def _run(link: ClientLink, argv: list[str], user: User, *, in_storage: bool) -> NoReturn:
+    code = 125
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        link.relay_signals()
+        from sandbox.cli.main import main
+        from sandbox.engine.context import Context
+
+        code = main(argv, Context.create(os.environ, user, link, in_storage=in_storage))
+    except SbxError as err:
+        print(err.describe(), file=sys.stderr)
+        code = err.exit_code
+    except KeyboardInterrupt:
+        code = 130
+    except SystemExit as err:
+        code = err.code if isinstance(err.code, int) else 1
+    except BaseException:
+        if os.environ.get("SBX_DEBUG"):
+            import traceback
+
+            traceback.print_exc()
+        else:
+            print(
+                f"sbx: internal error: {sys.exc_info()[1]!r} (SBX_DEBUG=1 shows where)",
+                file=sys.stderr,
+            )
+    finally:
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        except (OSError, ValueError):
+            pass
+        link.finish(code)
+        os._exit(code & 0xFF)

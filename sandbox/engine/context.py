@@ -1,0 +1,52 @@
+"""Who runs a command, and where."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sandbox.link import ClientLink
+from sandbox.linux import storage_userns
+from sandbox.linux.processes import ProcessRef
+from sandbox.linux.storage_userns import User
+from sandbox.paths import Paths, make_private
+
+
+@dataclass(slots=True)
+class Context:
+    """One command's surroundings."""
+
+    paths: Paths
+    environ: Mapping[str, str]
+    user: User  # as the host knows it
+    link: ClientLink | None = None
+    in_storage: bool = False  # this process is in the storage user namespace
+    debug: bool = field(default=False)
+
+    @classmethod
+    def create(
+        cls, environ: Mapping[str, str], user: User, link: ClientLink | None, *, in_storage: bool
+    ) -> Context:
+        return cls(Paths.from_environ(environ, user.uid), environ, user, link, in_storage)
+
+    def enter_storage(self, member: ProcessRef | None = None) -> None:
+        """Move this process into the storage user namespace, once.
+
+        With *member* (a supervisor) into the one that it lives in.
+        """
+        if self.in_storage:
+            return
+        make_private(self.paths.runtime)
+        registry = make_private(self.paths.runtime / "userns")
+        if member is None or not storage_userns.join(member):
+            storage_userns.enter(self.user, registry)
+        self.in_storage = True
+
+    def shares_storage_with(self, member: ProcessRef) -> bool:
+        """True when *member* is in this process's user namespace."""
+        try:
+            theirs = os.stat(f"/proc/{member.pid}/ns/user").st_ino
+        except OSError:
+            return True
+        return theirs == os.stat("/proc/self/ns/user").st_ino

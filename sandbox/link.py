@@ -1,0 +1,71 @@
+"""A command process's connection to its client."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import socket
+from typing import Any
+
+from sandbox import wire
+
+
+class ClientLink:
+    """Tells the client what to do and learns of its signals and of its end.
+
+    A plain command is interrupted as if it were the client's own (`relay_signals`); a supervisor
+    takes the connection over and reads the messages itself (`take_over`).
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self.finished = False
+
+    def relay_signals(self) -> None:
+        """Let the client's signals and its death act on this process (SIGIO on the socket)."""
+        signal.signal(signal.SIGIO, self._on_message)
+        fcntl.fcntl(self.connection, fcntl.F_SETOWN, os.getpid())
+        flags = fcntl.fcntl(self.connection, fcntl.F_GETFL)
+        fcntl.fcntl(self.connection, fcntl.F_SETFL, flags | os.O_ASYNC)
+
+    def take_over(self) -> socket.socket:
+        """End `relay_signals` and return the connection."""
+        flags = fcntl.fcntl(self.connection, fcntl.F_GETFL)
+        fcntl.fcntl(self.connection, fcntl.F_SETFL, flags & ~os.O_ASYNC)
+        signal.signal(signal.SIGIO, signal.SIG_IGN)
+        return self.connection
+
+    def _on_message(self, _number: int, _frame: object) -> None:
+        try:
+            if not self.connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
+                self._die(signal.SIGHUP)
+            message = wire.receive(self.connection)
+        except BlockingIOError:
+            return
+        except (OSError, wire.Disconnected):
+            self._die(signal.SIGHUP)
+            return
+        number = message.get("signal")
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+            self._die(number)
+
+    def _die(self, number: int) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send a message; a client that is gone does not matter."""
+        try:
+            wire.send(self.connection, message)
+        except OSError:
+            pass
+
+    def finish(self, code: int) -> None:
+        """Tell the client the exit code, once, and close the connection."""
+        if not self.finished:
+            self.finished = True
+            self.send({"exit": code})
+            self.connection.close()

@@ -1,0 +1,1 @@
+"""Which overlay serves a container's root, and how it is set up."""

@@ -1,0 +1,36 @@
+"""The two overlay drivers: ours on FUSE, and the kernel's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fuse_overlay.server import Config
+from sandbox.spec import ContainerSpec
+
+
+def make_directories(directory: Path) -> tuple[str, str]:
+    """Create the overlay's upper and work directories in a container's *directory*."""
+    upper, work = directory / "upper", directory / "work"
+    # The upper's own mode and owner are those of the container's "/".
+    upper.mkdir(mode=0o755, exist_ok=True)
+    upper.chmod(0o755)
+    work.mkdir(mode=0o700, exist_ok=True)
+    return str(upper), str(work)
+
+
+def fuse_config(spec: ContainerSpec, upper: str, work: str, *, single_uid: bool) -> Config:
+    """Return the overlay server's configuration for *spec*."""
+    host = spec.lower == ("/",)
+    return Config(
+        lower=spec.lower,
+        upper=upper,
+        work=work,
+        hidden=spec.hidden,
+        # The host's root and other users' files have ids that no namespace of ours maps.
+        squash_overflow=host,
+        world_readable_only=host,
+        size=spec.limits.storage_size,
+        inodes=spec.limits.storage_inodes,
+        volatile=spec.remove,
+        owner_map="xattr" if single_uid else "none",
+    )

@@ -1,0 +1,56 @@
+"""The guard: pid 1 of the pid namespace around the container's own, and the overlay server.
+
+When the supervisor dies, however it dies, the kernel kills the guard (PR_SET_PDEATHSIG); when the
+first process of a pid namespace dies, the kernel kills all processes in it and below it
+(pid_namespaces(7)). So nothing of a container outlives its supervisor, and neither a program
+inside nor a signal can prevent it: the container's processes can't see the guard.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from typing import NoReturn
+
+from fuse_overlay import server
+from sandbox.linux.descriptors import close_all_but
+from sandbox.linux.processes import exited
+from sandbox.linux.syscalls import PR_SET_PDEATHSIG, prctl, set_name
+
+
+def run(config: server.Config | None, endpoint: socket.socket, supervisor: int) -> NoReturn:
+    """Be the guard, in a process just forked; never returns.
+
+    With a *config*, wait on *endpoint* for the FUSE descriptor and serve the overlay; without one
+    (the kernel's overlay) just live. *supervisor* is a pidfd of the supervisor.
+    """
+    code = 1
+    try:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if exited(supervisor):
+            os._exit(1)  # it died before the line above
+        _detach(endpoint)
+        if config is None:
+            endpoint.recv(1)
+        else:
+            server.preload()
+            _, fds, _, _ = socket.recv_fds(endpoint, 16, 1)
+            if fds:
+                server.serve(config, fds[0])
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _detach(endpoint: socket.socket) -> None:
+    """Keep nothing of the user's terminal, files and session."""
+    os.setsid()
+    os.chdir("/")
+    null = os.open("/dev/null", os.O_RDWR)
+    for target in (0, 1):
+        os.dup2(null, target)
+    close_all_but((0, 1, 2, endpoint.fileno()))
+    # Children of processes that end in this namespace come to its pid 1.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    set_name("sbx-overlay")

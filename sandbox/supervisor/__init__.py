@@ -1,0 +1,1 @@
+"""Starting a container and staying with it until it is gone."""

@@ -1,0 +1,195 @@
+"""Starting a container: the forks, the maps, the cgroup, the network, up to the command.
+
+All forks happen here, in a process without threads and without an event loop. What follows
+(waiting for the mounts, then for the container's end) is `supervise`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+from fuse_overlay.server import Config
+from sandbox.container.channel import Channel
+from sandbox.container.plan import ContainerPlan, FuseRoot
+from sandbox.errors import Unavailable
+from sandbox.linux import idmap
+from sandbox.linux.cgroups import Cgroup
+from sandbox.linux.descriptors import close_all_but
+from sandbox.linux.processes import ProcessRef
+from sandbox.linux.syscalls import CLONE_NEWPID, PR_SET_PDEATHSIG, prctl, set_name, unshare
+
+_PIPE_SIZE = 1 << 20
+_F_SETPIPE_SZ = 1031
+
+
+@dataclass(slots=True)
+class Started:
+    """A container whose init runs and has not executed the command yet."""
+
+    channel: Channel
+    init: ProcessRef
+    pidfd: int
+    guard: int  # pid, a child
+    guard_pidfd: int
+    stdin: int | None = None  # our ends of the pipes; None with a terminal
+    stdout: int | None = None
+    stderr: int | None = None
+    resources: ExitStack = field(default_factory=ExitStack)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pipes:
+    """The container's ends and ours."""
+
+    theirs: tuple[int, int, int]
+    stdin: int | None
+    stdout: int
+    stderr: int
+
+
+def start(
+    plan: ContainerPlan, overlay: Config, directory: Path, cgroup: Cgroup | None, *, stdin: bool
+) -> Started:
+    """Fork the guard and the init and take the latter to the point where it mounts.
+
+    Raises SbxError; nothing is left running then.
+    """
+    with ExitStack() as stack:
+        ours, theirs = Channel.pair()
+        stack.callback(ours.close)
+        overlay_end, mount_end = socket.socketpair()
+        pipes = None if plan.process.tty else _open_pipes(stdin)
+        staging = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        own_pidfd = os.pidfd_open(os.getpid())
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # From here on our children live in a pid namespace of their own; we do not.
+        _unshare_pid()
+        config = overlay if isinstance(plan.root, FuseRoot) else None
+        guard = os.fork()
+        if guard == 0:
+            _be_guard(config, overlay_end, own_pidfd)
+        stack.callback(_end, guard)
+        outer = os.fork()
+        if outer == 0:
+            _be_init(plan, theirs, mount_end, pipes, staging)
+        theirs.close()
+        overlay_end.close()
+        # The guard of a kernel overlay waits for the end of this socket.
+        if config is not None:
+            mount_end.close()
+        for descriptor in (staging, own_pidfd, *(pipes.theirs if pipes else ())):
+            os.close(descriptor)
+        init = _accompany(outer, plan, ours, cgroup)
+        pidfd = os.pidfd_open(init)
+        started = Started(
+            channel=ours,
+            init=ProcessRef.of(init),
+            pidfd=pidfd,
+            guard=guard,
+            guard_pidfd=os.pidfd_open(guard),
+            stdin=pipes.stdin if pipes else None,
+            stdout=pipes.stdout if pipes else None,
+            stderr=pipes.stderr if pipes else None,
+        )
+        started.resources.callback(mount_end.close)
+        stack.pop_all()
+        return started
+
+
+def _accompany(outer: int, plan: ContainerPlan, channel: Channel, cgroup: Cgroup | None) -> int:
+    """Give the init its cgroup and its ids; return the pid of the container's pid 1."""
+    try:
+        channel.expect("userns")
+        if cgroup is not None:
+            cgroup.add(outer)
+        idmap.write_maps(outer, plan.uid_map, plan.gid_map)
+        channel.send({"step": "mapped"})
+        _, init = channel.expect("hello")
+    finally:
+        os.waitpid(outer, 0)
+    return init
+
+
+def _unshare_pid() -> None:
+    try:
+        unshare(CLONE_NEWPID)
+    except OSError as err:
+        raise Unavailable(
+            "no pid namespace to be had", detail=err.strerror, hint="sbx doctor"
+        ) from err
+
+
+def _open_pipes(stdin: bool) -> _Pipes:
+    """Return the standard streams: pipes with room for a megabyte, /dev/null where unused."""
+    import fcntl
+
+    ends = []
+    for _ in range(2):
+        read, write = os.pipe()
+        try:
+            fcntl.fcntl(write, _F_SETPIPE_SZ, _PIPE_SIZE)
+        except OSError:
+            pass  # the user's share of pipe memory is used up (pipe(7)): the default serves too
+        ends.append((read, write))
+    if stdin:
+        their_stdin, our_stdin = os.pipe()
+    else:
+        their_stdin, our_stdin = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), -1
+    (out_read, out_write), (err_read, err_write) = ends
+    return _Pipes(
+        (their_stdin, out_write, err_write), our_stdin if stdin else None, out_read, err_read
+    )
+
+
+def _be_guard(config: Config | None, endpoint: socket.socket, supervisor: int) -> NoReturn:
+    from sandbox.overlay import guard
+
+    guard.run(config, endpoint, supervisor)
+
+
+def _be_init(
+    plan: ContainerPlan,
+    channel: Channel,
+    overlay: socket.socket,
+    pipes: _Pipes | None,
+    staging: int,
+) -> NoReturn:
+    from sandbox.container import init
+
+    # The command process may ignore SIGCHLD or have handlers: start from what exec would give.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    set_name("sbx-init")
+    stdio = pipes.theirs if pipes else None
+    kept = (channel.fileno(), overlay.fileno(), staging, *(stdio or ()))
+    with_null = _null_streams()
+    close_all_but((*with_null, *kept))
+    init.outer(plan, init.Endpoints(channel, overlay, stdio, staging))
+
+
+def _null_streams() -> tuple[int, int, int]:
+    """Put /dev/null on the standard streams: the container never holds the user's own."""
+    null = os.open("/dev/null", os.O_RDWR)
+    for target in (0, 1, 2):
+        os.dup2(null, target)
+    return (0, 1, 2)
+
+
+def _end(pid: int) -> None:
+    """Kill and reap a child of ours."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        pass
