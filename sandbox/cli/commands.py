@@ -1,0 +1,76 @@
+"""The table of commands: what exists, where it is defined and where it runs.
+
+The client reads it before anything else is imported, so it imports nothing.
+"""
+
+from __future__ import annotations
+
+
+class Entry:
+    """One command: `module:attribute` of its Command, and one line on what it does."""
+
+    __slots__ = ("in_userns", "section", "summary", "target")
+
+    def __init__(self, section: str, target: str, summary: str, *, in_userns: bool = True) -> None:
+        self.section = section  # the heading in `sbx --help`; "" is not listed there
+        self.target = target
+        self.summary = summary
+        self.in_userns = in_userns  # runs in the storage user namespace
+
+
+_RUN = "Run"
+_CONTAINERS = "Containers"
+_IMAGES = "Images"
+_SBX = "This machine"
+
+COMMANDS = {
+    "run": Entry(_RUN, "run", "Run a command in a new container"),
+    "exec": Entry(_RUN, "exec_", "Run a command in a running container"),
+    "ps": Entry(_CONTAINERS, "ps", "List containers"),
+    "logs": Entry(_CONTAINERS, "logs", "Fetch the logs of a container"),
+    "stop": Entry(_CONTAINERS, "stop", "Stop one or more running containers"),
+    "kill": Entry(_CONTAINERS, "kill", "Kill one or more running containers"),
+    "wait": Entry(_CONTAINERS, "wait", "Block until containers stop, then print their exit codes"),
+    "rm": Entry(_CONTAINERS, "rm", "Remove one or more containers"),
+    "inspect": Entry(_CONTAINERS, "inspect", "Show all that is known of containers or images"),
+    "port": Entry(_CONTAINERS, "port", "List the published ports of a container"),
+    "container prune": Entry("", "prune:COMMAND", "Remove all stopped containers"),
+    "images": Entry(_IMAGES, "images", "List images"),
+    "import": Entry(_IMAGES, "import_", "Make an image from the tar archive of a root file system"),
+    "rmi": Entry(_IMAGES, "rmi", "Remove one or more images"),
+    "profile ls": Entry(_SBX, "profile:LS", "List profiles"),
+    "profile show": Entry(_SBX, "profile:SHOW", "Show what a profile sets"),
+    "system df": Entry(_SBX, "system:DF", "Show how much disk space is used"),
+    "system prune": Entry(_SBX, "system:PRUNE", "Remove what is not used"),
+    "system reset": Entry(_SBX, "system:RESET", "Remove all containers, images and volumes"),
+    "doctor": Entry(_SBX, "doctor", "Check this machine, say what mends it", in_userns=False),
+    "completion": Entry(_SBX, "completion", "Print a completion script", in_userns=False),
+    "version": Entry(_SBX, "version", "Show the version", in_userns=False),
+}
+
+# docker's management commands are other names for the same things.
+_CONTAINER_COMMANDS = ("exec", "inspect", "kill", "logs", "port", "rm", "run", "stop", "wait")
+ALIASES = {
+    "container ls": "ps",
+    "container list": "ps",
+    "container ps": "ps",
+    "image ls": "images",
+    "image list": "images",
+    "image import": "import",
+    "image rm": "rmi",
+    "image inspect": "inspect",
+    "profile list": "profile ls",
+    **{f"container {name}": name for name in _CONTAINER_COMMANDS},
+}
+
+GROUPS = frozenset(name.split()[0] for name in (*COMMANDS, *ALIASES) if " " in name)
+
+
+def find(argv: list[str]) -> tuple[str, list[str]] | None:
+    """Return the command that *argv* begins with and the rest, None when there is none."""
+    for words in (2, 1):
+        name = " ".join(argv[:words])
+        name = ALIASES.get(name, name)
+        if len(argv) >= words and name in COMMANDS:
+            return name, argv[words:]
+    return None
