@@ -17,7 +17,9 @@ from sandbox.linux.syscalls import PR_SET_PDEATHSIG, close_range, prctl
 # The descriptors that a program gets. The namespaces stand where standard input and output would
 # be: some versions of pasta close every other descriptor before they look at the options. A path
 # below /proc/self needs no access to the container's init, whatever its credentials are by then.
-USERNS_FD, NETNS_FD, REPORT_FD = 0, 1, 2
+# The report has two: slirp4netns closes the one that it calls ready on, and standard error must
+# not become something else then.
+USERNS_FD, NETNS_FD, REPORT_FD, READY_FD = 0, 1, 2, 3
 USERNS_PATH = f"/proc/self/fd/{USERNS_FD}"
 NETNS_PATH = f"/proc/self/fd/{NETNS_FD}"
 REPORT_PATH = f"/proc/self/fd/{REPORT_FD}"
@@ -39,7 +41,7 @@ class NetworkProcess:
 def spawn(
     argv: Sequence[str], userns: int, netns: int, *, ignored: Sequence[signal.Signals] = ()
 ) -> NetworkProcess:
-    """Start *argv* with the namespaces as descriptors 0 and 1 and its report as 2.
+    """Start *argv* with the namespaces as descriptors 0 and 1 and its report as 2 and 3.
 
     All signals have their default action but those *ignored*. It is killed when the calling
     *thread* ends (PR_SET_PDEATHSIG): call this from the main one.
@@ -48,7 +50,7 @@ def spawn(
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _become(argv, (userns, netns, writer), ignored, parent)
+        _become(argv, (userns, netns, writer, writer), ignored, parent)
     os.close(writer)
     return NetworkProcess(argv[0], pid, os.pidfd_open(pid), reader)
 
@@ -86,7 +88,7 @@ def end(process: NetworkProcess) -> None:
 
 def _become(
     argv: Sequence[str],
-    fds: tuple[int, int, int],
+    fds: tuple[int, ...],
     ignored: Sequence[signal.Signals],
     parent: int,
 ) -> NoReturn:
@@ -101,7 +103,7 @@ def _become(
         _set_signals(ignored)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         _place(fds)
-        close_range(3)
+        close_range(len(fds))
         os.chdir("/")
         os.execvpe(argv[0], list(argv), _ENVIRONMENT)
     except OSError as err:
@@ -116,8 +118,8 @@ def _set_signals(ignored: Sequence[signal.Signals]) -> None:
         signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
 
 
-def _place(fds: tuple[int, int, int]) -> None:
-    # First out of the way: a source may itself be 0, 1 or 2.
+def _place(fds: tuple[int, ...]) -> None:
+    # First out of the way: a source may itself be one of the targets.
     copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, len(fds)) for fd in fds]
     for target, copy in enumerate(copies):
         os.dup2(copy, target, inheritable=True)

@@ -8,11 +8,10 @@ import socket
 from collections.abc import Sequence
 
 from sandbox.errors import Conflict
-from sandbox.network.process import NETNS_PATH, USERNS_PATH
+from sandbox.network.process import NETNS_PATH, READY_FD, USERNS_PATH
 from sandbox.spec import Port
 
 PROGRAM = "slirp4netns"
-READY_FD = 2
 API_TIMEOUT = 10.0  # seconds
 
 
