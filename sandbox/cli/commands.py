@@ -11,11 +11,13 @@ class Entry:
 
     __slots__ = ("in_userns", "section", "summary", "target")
 
-    def __init__(self, section: str, target: str, summary: str, *, in_userns: bool = True) -> None:
+    def __init__(self, section: str, target: str, summary: str, *, in_userns: bool = False) -> None:
         self.section = section  # the heading in `sbx --help`; "" is not listed there
         self.target = target
         self.summary = summary
-        self.in_userns = in_userns  # runs in the storage user namespace
+        # Owns or removes files of the subordinate ids, so it enters the storage user namespace.
+        # The engine does so by itself where it depends on the container (run, exec).
+        self.in_userns = in_userns
 
 
 _RUN = "Run"
@@ -31,21 +33,21 @@ COMMANDS = {
     "stop": Entry(_CONTAINERS, "stop", "Stop one or more running containers"),
     "kill": Entry(_CONTAINERS, "kill", "Kill one or more running containers"),
     "wait": Entry(_CONTAINERS, "wait", "Block until containers stop, then print their exit codes"),
-    "rm": Entry(_CONTAINERS, "rm", "Remove one or more containers"),
+    "rm": Entry(_CONTAINERS, "rm", "Remove one or more containers", in_userns=True),
     "inspect": Entry(_CONTAINERS, "inspect", "Show all that is known of containers or images"),
     "port": Entry(_CONTAINERS, "port", "List the published ports of a container"),
-    "container prune": Entry("", "prune:COMMAND", "Remove all stopped containers"),
+    "container prune": Entry("", "prune", "Remove all stopped containers", in_userns=True),
     "images": Entry(_IMAGES, "images", "List images"),
-    "import": Entry(_IMAGES, "import_", "Make an image from the tar archive of a root file system"),
-    "rmi": Entry(_IMAGES, "rmi", "Remove one or more images"),
+    "import": Entry(_IMAGES, "import_", "Make an image from a root file system", in_userns=True),
+    "rmi": Entry(_IMAGES, "rmi", "Remove one or more images", in_userns=True),
     "profile ls": Entry(_SBX, "profile:LS", "List profiles"),
     "profile show": Entry(_SBX, "profile:SHOW", "Show what a profile sets"),
-    "system df": Entry(_SBX, "system:DF", "Show how much disk space is used"),
-    "system prune": Entry(_SBX, "system:PRUNE", "Remove what is not used"),
-    "system reset": Entry(_SBX, "system:RESET", "Remove all containers, images and volumes"),
-    "doctor": Entry(_SBX, "doctor", "Check this machine, say what mends it", in_userns=False),
-    "completion": Entry(_SBX, "completion", "Print a completion script", in_userns=False),
-    "version": Entry(_SBX, "version", "Show the version", in_userns=False),
+    "system df": Entry(_SBX, "system:DF", "Show how much disk space is used", in_userns=True),
+    "system prune": Entry(_SBX, "system:PRUNE", "Remove what is not used", in_userns=True),
+    "system reset": Entry(_SBX, "system:RESET", "Remove everything sbx keeps", in_userns=True),
+    "doctor": Entry(_SBX, "doctor", "Check this machine, say what mends it"),
+    "completion": Entry(_SBX, "completion", "Print a completion script"),
+    "version": Entry(_SBX, "version", "Show the version"),
 }
 
 # docker's management commands are other names for the same things.

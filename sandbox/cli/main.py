@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import sys
 from typing import TYPE_CHECKING
 
 from sandbox.cli.commands import ALIASES, COMMANDS, GROUPS, find
-from sandbox.engine.context import Context
 from sandbox.errors import SbxError, UsageError
 
 if TYPE_CHECKING:
     from sandbox.cli.parser import Command
-
-__all__ = ["Context", "main"]
+    from sandbox.engine.context import Context
 
 _INTERNAL_ERROR = 125
 _INTERRUPTED = 130  # 128 + SIGINT
@@ -45,7 +42,8 @@ def main(argv: list[str], context: Context) -> int:
 
 
 def _dispatch(argv: list[str], context: Context) -> int:
-    argv, context = _global_options(argv, context)
+    while argv and argv[0] in ("-D", "--debug"):
+        argv, context.debug = argv[1:], True
     if not argv or argv[0] in ("--help", "-h"):
         return _print_overview()
     if argv[0] in ("--version", "-v"):
@@ -59,12 +57,6 @@ def _dispatch(argv: list[str], context: Context) -> int:
     return _run(*found, context)
 
 
-def _global_options(argv: list[str], context: Context) -> tuple[list[str], Context]:
-    while argv and argv[0] in ("-D", "--debug"):
-        argv, context = argv[1:], dataclasses.replace(context, debug=True)
-    return argv, context
-
-
 def _run(name: str, argv: list[str], context: Context) -> int:
     from sandbox.cli.parser import HelpRequested, parse
 
@@ -76,6 +68,8 @@ def _run(name: str, argv: list[str], context: Context) -> int:
 
         print(command_help(command))
         return 0
+    if COMMANDS[name].in_userns:
+        context.enter_storage()
     return command.run(arguments, context)
 
 

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from sandbox.engine.context import Context
 from sandbox.errors import UsageError
+
+if TYPE_CHECKING:
+    from sandbox.engine.context import Context
 
 Kind: TypeAlias = Literal["flag", "value", "list"]
 # What completes an argument or the value of an option.

@@ -172,7 +172,9 @@ class _Evaluation:
         return value
 
     def scope_of(self, name: str) -> dict[str, Any]:
-        found = next((scope for scope in reversed(self.scopes) if name in scope), None)
+        found: dict[str, Any] | None = next(
+            (scope for scope in reversed(self.scopes) if name in scope), None
+        )
         if found is not None:
             return found
         raise TemplateError(f'undefined variable "{name}"')
