@@ -1,0 +1,239 @@
+"""The merged view's inodes that the kernel knows, by node id.
+
+A node id is also the st_ino that programs see, so it is made from the real inode's number and its
+device, and a copied-up file keeps the one it had (`whiteout.INO` in the upper remembers it). The
+kernel counts its references and gives them back with FORGET (fuse(4)).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from .layers import LayerDir
+
+ROOT = 1
+_DEVICE_SHIFT = 48
+_FRESH = 1 << 62
+IDLE_LIMIT = 256
+
+
+class Node:
+    """A file, link or device: where it is in the merged view and which real file it is."""
+
+    __slots__ = (
+        "attr",
+        "fd",
+        "flags",
+        "gone",
+        "id",
+        "ino",
+        "kind",
+        "lookups",
+        "name",
+        "opens",
+        "parent",
+        "real",
+        "where",
+    )
+
+    def __init__(
+        self, node_id: int, parent: Dir | None, name: bytes, where: LayerDir, real: bytes, kind: int
+    ) -> None:
+        self.id = node_id
+        self.parent = parent
+        self.name = name
+        self.where = where  # the real directory that holds it ...
+        self.real = real  # ... and its name there
+        self.kind = kind  # S_IFMT of its mode
+        self.ino = 0  # the real inode's number, if it is in the upper
+        self.lookups = 0
+        self.fd = -1  # one descriptor serves all opens
+        self.opens = 0
+        self.flags = 0
+        self.gone = False  # no name is left (or none that we know)
+        self.attr: object = None  # the adapter's ready answer, if it keeps one
+
+    @property
+    def in_upper(self) -> bool:
+        """Whether the real file is in the upper layer."""
+        return self.where.layer.upper
+
+    def stat(self) -> os.stat_result:
+        """The real file's attributes."""
+        if self.fd >= 0:
+            return os.fstat(self.fd)
+        where = self.where
+        return os.stat(
+            self.real, dir_fd=where.fd if where.fd >= 0 else where.open(), follow_symlinks=False
+        )
+
+
+# Node.flags
+WRITABLE = 1  # fd was opened for reading and writing
+NO_CAPABILITY = 2  # known to have no security.capability
+SUID = 4  # a write has to clear set-id bits
+HELD = 8  # fd must stay: there is no other way to the file
+LINKED = 16  # has an entry in the index of hard links
+OWNED = 32  # its xattr may say another owner
+
+
+class Dir(Node):
+    """A directory: merged from an upper and any number of lowers."""
+
+    __slots__ = (
+        "children",
+        "gid",
+        "lower_path",
+        "lowers",
+        "redirected",
+        "stale",
+        "upper",
+        "version",
+    )
+
+    def __init__(
+        self,
+        node_id: int,
+        parent: Dir | None,
+        name: bytes,
+        upper: LayerDir | None,
+        lowers: tuple[LayerDir, ...],
+    ) -> None:
+        top = upper or lowers[0]
+        super().__init__(node_id, parent, name, top.parent or top, top.name, stat.S_IFDIR)
+        self.upper = upper
+        self.lowers = lowers
+        self.lower_path: bytes | None = None  # where the lowers have it, if not at parent + name
+        self.version = 0  # counts changes to the names in it
+        self.redirected = False  # the upper has a redirect mark
+        self.children = 0  # nodes that name this one as their parent
+        self.gid = -1  # what new files inherit (setgid), -1 unknown, -2 the caller's own
+        self.stale: os.stat_result | None = None  # last attributes of a removed directory
+
+    @property
+    def in_upper(self) -> bool:
+        return self.upper is not None
+
+    @property
+    def top(self) -> LayerDir:
+        """The real directory whose attributes are shown."""
+        return self.upper or self.lowers[0]
+
+    def stat(self) -> os.stat_result:
+        if self.stale is not None:
+            return self.stale
+        return os.fstat(self.top.open())
+
+
+class Table:
+    """All live nodes, and the making of node ids."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[int, Node] = {}
+        self.by_fd: dict[int, Node] = {}
+        self.by_ino: dict[int, Node] = {}  # files of the upper, by real inode number
+        self.idle: deque[Node] = deque()  # have a descriptor that no handle uses
+        self.on_freed: Callable[[Node, os.stat_result], None] | None = None
+        self._devices: dict[int, int] = {}
+        self._fresh = _FRESH
+
+    def know_device(self, device: int) -> None:
+        """Number a layer's device now, so that ids are the same at every mount."""
+        self._devices.setdefault(device, len(self._devices) << _DEVICE_SHIFT)
+
+    def id_of(self, st: os.stat_result) -> int:
+        """The id of a real inode."""
+        base = self._devices.get(st.st_dev)
+        if base is None:
+            base = self._devices.setdefault(st.st_dev, len(self._devices) << _DEVICE_SHIFT)
+        ino = st.st_ino
+        if ino >> _DEVICE_SHIFT:
+            ino = (ino ^ (ino >> _DEVICE_SHIFT)) & ((1 << _DEVICE_SHIFT) - 1)
+        node_id = base + ino
+        return node_id if node_id > ROOT else self.fresh_id()
+
+    def fresh_id(self) -> int:
+        """An id that no real inode has; it lasts for this mount only."""
+        self._fresh += 1
+        return self._fresh
+
+    def add(self, node: Node) -> None:
+        """Enter a new node."""
+        self.nodes[node.id] = node
+        if node.ino and node.kind != stat.S_IFDIR:
+            self.by_ino[node.ino] = node
+        if node.parent is not None:
+            node.parent.children += 1
+
+    def move(self, node: Node, parent: Dir, name: bytes) -> None:
+        """Give a node its place in the merged view."""
+        node.name = name
+        old = node.parent
+        if old is not parent:
+            node.parent = parent
+            parent.children += 1
+            if old is not None:
+                old.children -= 1
+                self.drop_unused(old)
+
+    def forget(self, counts: Iterable[tuple[int, int]]) -> None:
+        """The kernel gives references back."""
+        for node_id, count in counts:
+            node = self.nodes.get(node_id)
+            if node is None:
+                continue
+            node.lookups -= count
+            if node.lookups <= 0:
+                self.drop_unused(node)
+
+    def drop_unused(self, node: Node | None) -> None:
+        """Drop a node that neither the kernel nor a child needs, and then perhaps its parent."""
+        while node is not None and node.lookups <= 0 and node.id != ROOT and not node.opens:
+            if isinstance(node, Dir) and node.children:
+                return
+            if self.nodes.pop(node.id, None) is None:
+                return
+            if node.fd >= 0:
+                self.release_fd(node)
+            if node.ino and self.by_ino.get(node.ino) is node:
+                del self.by_ino[node.ino]
+            parent = node.parent
+            if parent is not None:
+                parent.children -= 1
+            node = parent
+
+    def give_fd(self, node: Node, fd: int) -> None:
+        """Let a node have its descriptor, which is also the handle that the kernel uses."""
+        node.fd = fd
+        self.by_fd[fd] = node
+
+    def release_fd(self, node: Node) -> None:
+        """Close a node's descriptor; if no name is left, that frees the file."""
+        fd, node.fd = node.fd, -1
+        node.flags &= ~WRITABLE
+        del self.by_fd[fd]
+        if node.gone and self.on_freed is not None and node.in_upper:
+            self.on_freed(node, os.fstat(fd))
+        os.close(fd)
+
+    def park(self, node: Node) -> None:
+        """Keep a descriptor for the next open, the oldest of such making room."""
+        idle = self.idle
+        idle.append(node)
+        if len(idle) > IDLE_LIMIT:
+            old = idle.popleft()
+            if old.fd >= 0 and not old.opens and not old.flags & HELD:
+                self.release_fd(old)
+
+    def released(self, node: Node) -> None:
+        """A handle was closed."""
+        node.opens -= 1
+        if node.opens:
+            return
+        if node.lookups <= 0:
+            self.drop_unused(node)
+        elif not node.flags & HELD:
+            self.park(node)

@@ -1,0 +1,239 @@
+"""Finding names: which real file or directories a name of the merged view stands for.
+
+Source: Documentation/filesystems/overlayfs.rst, "Upper and Lower", "whiteouts and opaque
+directories", "redirect_dir".
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from . import whiteout
+from .inodes import LINKED, Dir, Node
+from .layers import LayerDir
+
+if TYPE_CHECKING:
+    from .state import Overlay
+
+
+class Found:
+    """What a name stands for: one real file, or the directories to merge (top first)."""
+
+    __slots__ = ("attributes", "dirs", "name", "st", "where")
+
+    def __init__(self, where: LayerDir, name: bytes, st: os.stat_result) -> None:
+        self.where = where
+        self.name = name
+        self.st = st
+        self.dirs: list[LayerDir] = []
+        self.attributes: list[str] = []  # xattr names of the top directory, if they were read
+
+
+def search(overlay: Overlay, dirs: Sequence[LayerDir], name: bytes) -> Found | None:
+    """Look *name* up in *dirs*, which are merged, topmost first."""
+    found: Found | None = None
+    for here in dirs:
+        st = here.stat(name)
+        marks = here.marks()
+        if st is None or name in marks.names:
+            if name in marks.hidden:
+                break
+            continue
+        if not stat.S_ISDIR(st.st_mode):
+            if found is not None or whiteout.is_whiteout(st):
+                break
+            return Found(here, name, st)
+        if found is None:
+            found = Found(here, name, st)
+        below = here.child(name, st)
+        found.dirs.append(below)
+        if here.layer.index >= overlay.last_layer or name in marks.hidden:
+            break
+        if below.marks().opaque:
+            break
+        here.enter()
+        attributes = whiteout.list_xattrs(name)
+        if len(found.dirs) == 1:
+            found.attributes = attributes
+        if attributes:
+            if whiteout.is_opaque(name, attributes):
+                break
+            if whiteout.has_xwhiteouts(name, attributes):
+                below.find_xwhiteouts()
+                here.enter()
+            redirect = whiteout.redirect_of(name, attributes)
+            if redirect is not None:
+                if redirect[0] == b"":
+                    found.dirs += walk(overlay, here.layer.index, redirect[1:])
+                    break
+                name = redirect[0]
+    return found
+
+
+def walk(overlay: Overlay, above: int, path: Sequence[bytes]) -> list[LayerDir]:
+    """The directories of a path from the root, in the layers below number *above*."""
+    dirs = [lower.root for lower in overlay.lowers if lower.index > above]
+    for name in path:
+        found = search(overlay, dirs, name)
+        if found is None or not found.dirs:
+            return []
+        dirs = found.dirs
+    return dirs
+
+
+def in_lowers(overlay: Overlay, parent: Dir, name: bytes) -> Found | None:
+    """What the lowers have at a name: what a whiteout would have to hide."""
+    return search(overlay, parent.lowers, name) if parent.lowers else None
+
+
+def find(overlay: Overlay, parent: Dir, name: bytes) -> tuple[Node, os.stat_result]:
+    """The node at a name of the merged view, and its real attributes."""
+    if parent.gone:
+        raise FileNotFoundError(errno.ENOENT, "removed directory", name)
+    dirs = (parent.upper, *parent.lowers) if parent.upper is not None else parent.lowers
+    found = search(overlay, dirs, name)
+    if found is None:
+        raise FileNotFoundError(errno.ENOENT, "no such name", name)
+    if found.dirs:
+        return dir_node(overlay, parent, name, found), found.st
+    return file_node(overlay, parent, name, found.where, found.st)
+
+
+def file_node(
+    overlay: Overlay, parent: Dir, name: bytes, where: LayerDir, st: os.stat_result
+) -> tuple[Node, os.stat_result]:
+    """The node of a file that was found in one layer, and its attributes.
+
+    A hard link of the lower that has been copied up under another name stands for the copy.
+    """
+    table = overlay.table
+    real = name
+    linked = 0
+    if where.layer.upper:
+        known = table.by_ino.get(st.st_ino)
+        if known is not None and _is_same(known, where, st):
+            known.where, known.real = where, real
+            table.move(known, parent, name)
+            return known, st
+        node_id = upper_id(overlay, where, name, st)
+    else:
+        node_id = table.id_of(st)
+        if overlay.index is not None and st.st_nlink > 1 and node_id in overlay.index.copied:
+            linked = LINKED
+            copy = overlay.index.stat(node_id)
+            where, real, st = overlay.index.dir, overlay.index.name(node_id), copy
+    node = table.nodes.get(node_id)
+    if node is not None:
+        if _is_same(node, where, st):
+            if node.fd < 0 or where.layer.upper:
+                node.where, node.real = where, real
+            node.flags |= linked
+            table.move(node, parent, name)
+            return node, st
+        if node.in_upper and not where.layer.upper and not node.gone:
+            return node, node.stat()  # a link that the index could not record
+        node_id = table.fresh_id()
+    node = Node(node_id, parent, name, where, real, stat.S_IFMT(st.st_mode))
+    node.flags = linked
+    if where.layer.upper:
+        node.ino = st.st_ino
+        if overlay.index is not None and st.st_nlink > 1 and node_id in overlay.index.copied:
+            node.flags |= LINKED
+    table.add(node)
+    return node, st
+
+
+def _is_same(node: Node, where: LayerDir, st: os.stat_result) -> bool:
+    """Whether a live node with the right id is the file that was found."""
+    if node.gone or node.kind != stat.S_IFMT(st.st_mode):
+        return False
+    if node.in_upper:
+        return where.layer.upper and node.ino == st.st_ino
+    return not where.layer.upper
+
+
+def upper_id(overlay: Overlay, where: LayerDir, name: bytes, st: os.stat_result) -> int:
+    """The id of a file in the upper: the one it had below, if it was copied up."""
+    kept = overlay.kept_ids.get(st.st_ino)
+    if kept is None and stat.S_ISREG(st.st_mode) and overlay.xattrs:
+        where.enter()
+        kept = number(whiteout.read_xattr(name, whiteout.INO))
+    return overlay.table.id_of(st) if kept is None else kept
+
+
+def number(text: bytes | None) -> int | None:
+    """A node id as it is kept in an xattr."""
+    if text is None or not text.isdigit() or len(text) > 19:
+        return None
+    value = int(text)
+    return value if 1 < value < 1 << 62 else None
+
+
+def dir_node(overlay: Overlay, parent: Dir, name: bytes, found: Found) -> Dir:
+    """The node of a merged directory."""
+    table = overlay.table
+    upper = found.dirs[0] if found.where.layer.upper else None
+    lowers = tuple(found.dirs[1:] if upper else found.dirs)
+    node_id = None
+    if upper is not None and whiteout.INO.decode() in found.attributes:
+        found.where.enter()
+        node_id = number(whiteout.read_xattr(found.name, whiteout.INO))
+    if node_id is None and upper is not None and lowers:
+        node_id = table.id_of(os.fstat(lowers[0].open()))
+    if node_id is None:
+        node_id = table.id_of(found.st)
+    node = table.nodes.get(node_id)
+    if node is not None:
+        if _is_same_dir(node, parent, name, upper):
+            assert isinstance(node, Dir)
+            return node
+        node_id = table.fresh_id()
+    made = Dir(node_id, parent, name, upper, lowers)
+    if upper is not None:
+        made.ino = found.st.st_ino
+        made.redirected = whiteout.REDIRECT.decode() in found.attributes
+        if made.redirected:
+            found.where.enter()
+            redirect = whiteout.redirect_of(found.name, found.attributes)
+            made.lower_path = _lower_path(parent, redirect)
+    note_dir(made, found.st)
+    table.add(made)
+    return made
+
+
+def _is_same_dir(node: Node, parent: Dir, name: bytes, upper: LayerDir | None) -> bool:
+    return (
+        isinstance(node, Dir)
+        and not node.gone
+        and node.parent is parent
+        and node.name == name
+        and (node.upper is None) == (upper is None)
+    )
+
+
+def _lower_path(parent: Dir, redirect: tuple[bytes, ...] | None) -> bytes | None:
+    if redirect is None:
+        return None
+    if redirect[0] == b"":
+        return b"/".join(redirect)
+    return lower_path(parent) + b"/" + redirect[0]
+
+
+def lower_path(node: Dir) -> bytes:
+    """The absolute path at which the lowers have a merged directory; b"" is the root."""
+    names: list[bytes] = []
+    while node.parent is not None:
+        if node.lower_path is not None:
+            return node.lower_path + b"".join(b"/" + name for name in reversed(names))
+        names.append(node.name)
+        node = node.parent
+    return b"".join(b"/" + name for name in reversed(names))
+
+
+def note_dir(node: Dir, st: os.stat_result) -> None:
+    """Remember what a directory hands down to the files made in it."""
+    node.gid = st.st_gid if st.st_mode & stat.S_ISGID else -2

@@ -1,0 +1,374 @@
+"""Making and removing names.
+
+What needs only one system call in the upper is done there in place. What needs more (another
+owner, a whiteout in the way, a mark) is made whole in the work directory and renamed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from . import listing, lookup, whiteout
+from .copy_up import copy_up, upper_dir, work_of
+from .files import hold
+from .inodes import LINKED, WRITABLE, Dir, Node
+from .layers import LayerDir
+
+if TYPE_CHECKING:
+    from .state import Overlay
+
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_ACL = b"system.posix_acl_default"
+
+
+class Maker:
+    """Whoever makes a name: whose the new file will be, and its mode."""
+
+    __slots__ = ("gid", "mode", "uid")
+
+    def __init__(self, mode: int, uid: int, gid: int) -> None:
+        self.mode = mode
+        self.uid = uid
+        self.gid = gid
+
+
+def create(overlay: Overlay, parent: Dir, name: bytes, by: Maker) -> tuple[Node, os.stat_result]:
+    """Make a regular file and open it; its descriptor counts as one handle."""
+    where = _prepare(overlay, parent, name)
+    fd = -1
+    if _is_simple(overlay, parent, name, by):
+        try:
+            fd = os.open(name, _CREATE, stat.S_IMODE(by.mode), dir_fd=where.open())
+        except FileExistsError:
+            _check_free(where, name)
+    if fd < 0:
+        fd = _create_whole(overlay, parent, where, name, by)
+    st = os.fstat(fd)
+    node = _enter(overlay, parent, name, where, st)
+    overlay.table.give_fd(node, fd)
+    node.flags |= WRITABLE
+    node.opens = 1
+    return node, st
+
+
+def _create_whole(overlay: Overlay, parent: Dir, where: LayerDir, name: bytes, by: Maker) -> int:
+    def make(made: bytes, dir_fd: int) -> None:
+        os.close(os.open(made, _CREATE, stat.S_IMODE(by.mode), dir_fd=dir_fd))
+
+    _make_whole(overlay, parent, where, name, by, make)
+    return os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=where.open())
+
+
+def mkdir(overlay: Overlay, parent: Dir, name: bytes, by: Maker) -> tuple[Node, os.stat_result]:
+    """Make a directory, which hides whatever the lowers have there."""
+    where = _prepare(overlay, parent, name)
+    by.mode = stat.S_IFDIR | stat.S_IMODE(by.mode)
+
+    def make(made: bytes, dir_fd: int) -> None:
+        os.mkdir(made, stat.S_IMODE(by.mode), dir_fd=dir_fd)
+
+    _make(overlay, parent, where, name, by, make)
+    st = _stat_made(where, name)
+    upper = where.child(name, st)
+    node_id = overlay.table.id_of(st)
+    if node_id in overlay.table.nodes:
+        node_id = overlay.table.fresh_id()
+    node = Dir(node_id, parent, name, upper, ())
+    node.ino = st.st_ino
+    lookup.note_dir(node, st)
+    overlay.table.add(node)
+    if overlay.quota is not None:
+        overlay.quota.add(st.st_blocks, 1)
+    return node, st
+
+
+def symlink(
+    overlay: Overlay, parent: Dir, name: bytes, target: bytes, by: Maker
+) -> tuple[Node, os.stat_result]:
+    """Make a symbolic link."""
+    where = _prepare(overlay, parent, name)
+    by.mode = stat.S_IFLNK | 0o777
+
+    def make(made: bytes, dir_fd: int) -> None:
+        os.symlink(target, made, dir_fd=dir_fd)
+
+    _make(overlay, parent, where, name, by, make)
+    st = _stat_made(where, name)
+    return _enter(overlay, parent, name, where, st), st
+
+
+def mknod(
+    overlay: Overlay, parent: Dir, name: bytes, rdev: int, by: Maker
+) -> tuple[Node, os.stat_result]:
+    """Make a fifo, socket, device or regular file."""
+    if stat.S_ISCHR(by.mode) and rdev == 0:
+        raise PermissionError(errno.EPERM, "that would be a whiteout")
+    where = _prepare(overlay, parent, name)
+    if not stat.S_IFMT(by.mode):
+        by.mode |= stat.S_IFREG
+
+    def make(made: bytes, dir_fd: int) -> None:
+        os.mknod(made, by.mode, rdev, dir_fd=dir_fd)
+
+    _make(overlay, parent, where, name, by, make)
+    st = _stat_made(where, name)
+    return _enter(overlay, parent, name, where, st), st
+
+
+def link(overlay: Overlay, node: Node, parent: Dir, name: bytes) -> os.stat_result:
+    """Give a file one more name."""
+    where = _prepare(overlay, parent, name, inode=False)
+    if node.gone:
+        raise FileNotFoundError(errno.ENOENT, "no name is left")
+    copy_up(overlay, node)
+    if whiteout.is_dot_name(name) and node.kind == stat.S_IFREG:
+        node.where.enter()
+        os.setxattr(node.real, whiteout.PLAIN, b"y", follow_symlinks=False)
+
+    def make(made: bytes, dir_fd: int) -> None:
+        os.link(
+            node.real, made, src_dir_fd=node.where.open(), dst_dir_fd=dir_fd, follow_symlinks=False
+        )
+
+    try:
+        make(name, where.open())
+    except FileExistsError:
+        _check_free(where, name)
+        work = work_of(overlay)
+        made = work.name()
+        make(made, work.fd)
+        work.show(made, where, name)
+    node.attr = None
+    overlay.table.move(node, parent, name)
+    node.where, node.real = where, name
+    return node.stat()
+
+
+def unlink(overlay: Overlay, parent: Dir, name: bytes) -> None:
+    """Remove a name that is no directory."""
+    work = work_of(overlay)
+    node, st = lookup.find(overlay, parent, name)
+    if isinstance(node, Dir):
+        raise IsADirectoryError(errno.EISDIR, "a directory")
+    where = upper_dir(overlay, parent)
+    below = lookup.in_lowers(overlay, parent, name) is not None
+    here = where.stat(name)
+    lose_name(overlay, node, st, in_upper=here is not None)
+    if below:
+        work.hide(where, name)
+    else:
+        os.unlink(name, dir_fd=where.open())
+    _count_whiteout(overlay, below)
+    changed(parent)
+    name_lost(overlay, node, st, in_upper=here is not None)
+
+
+def rmdir(overlay: Overlay, parent: Dir, name: bytes) -> None:
+    """Remove an empty directory."""
+    work = work_of(overlay)
+    node, st = lookup.find(overlay, parent, name)
+    if not isinstance(node, Dir):
+        raise NotADirectoryError(errno.ENOTDIR, "not a directory")
+    check_empty(overlay, node)
+    where = upper_dir(overlay, parent)
+    below = lookup.in_lowers(overlay, parent, name) is not None
+    if node.upper is None:
+        work.hide(where, name)
+    elif below:
+        work.hide_dir(where, name)
+    else:
+        try:
+            os.rmdir(name, dir_fd=where.open())
+        except OSError as err:
+            if err.errno != errno.ENOTEMPTY:
+                raise
+            work.remove_dir(where, name)
+    if overlay.quota is not None and node.upper is not None:
+        overlay.quota.add(-st.st_blocks, -1)
+    _count_whiteout(overlay, below)
+    changed(parent)
+    dir_lost(node, st)
+
+
+def check_empty(overlay: Overlay, node: Dir) -> None:
+    """ENOTEMPTY unless the merged directory has no names."""
+    if listing.names(overlay, node):
+        raise OSError(errno.ENOTEMPTY, "directory not empty")
+
+
+def lose_name(overlay: Overlay, node: Node, st: os.stat_result, *, in_upper: bool) -> None:
+    """Prepare for a name of *node* to go: what is known by that name only is held."""
+    if node.in_upper and in_upper:
+        hold(overlay, node)
+    elif overlay.index is not None and (node.flags & LINKED or st.st_nlink > 1):
+        overlay.index.hide_name(node)
+
+
+def name_lost(overlay: Overlay, node: Node, st: os.stat_result, *, in_upper: bool) -> None:
+    """A name of *node* has gone."""
+    node.attr = None
+    left = overlay.nlink(node, node.stat())
+    if not in_upper and not node.flags & LINKED and st.st_nlink == 1:
+        left = 0
+    if left:
+        return
+    if node.flags & LINKED and overlay.index is not None:
+        overlay.index.drop(node.id)
+    node.gone = True
+
+
+def dir_lost(node: Dir, st: os.stat_result) -> None:
+    """A directory has been removed."""
+    node.gone = True
+    node.stale = st
+    node.attr = None
+    if node.upper is not None:
+        node.upper.close()
+
+
+def changed(parent: Dir) -> None:
+    """The names in a directory have changed."""
+    parent.version += 1
+    parent.attr = None
+
+
+def _prepare(overlay: Overlay, parent: Dir, name: bytes, *, inode: bool = True) -> LayerDir:
+    """The upper directory for a new name."""
+    if parent.gone:
+        raise FileNotFoundError(errno.ENOENT, "removed directory")
+    if overlay.quota is not None and inode:
+        overlay.quota.check_inode()
+    where = upper_dir(overlay, parent)
+    changed(parent)
+    return where
+
+
+def _is_simple(overlay: Overlay, parent: Dir, name: bytes, by: Maker) -> bool:
+    """Whether a file made in place gets all it should have at once."""
+    own = overlay.ownership
+    return (
+        own.plain
+        and by.uid == overlay.uid
+        and (parent.gid >= 0 or by.gid == overlay.gid)
+        and not name.startswith(whiteout.DOT)
+    )
+
+
+def _check_free(where: LayerDir, name: bytes) -> None:
+    """EEXIST unless the upper has nothing but a whiteout at a name."""
+    st = where.stat(name)
+    if st is not None and not whiteout.is_whiteout(st):
+        marks = where.marks()
+        if name not in marks.names:
+            raise FileExistsError(errno.EEXIST, "name exists", name)
+
+
+def _make(
+    overlay: Overlay,
+    parent: Dir,
+    where: LayerDir,
+    name: bytes,
+    by: Maker,
+    make: Callable[[bytes, int], None],
+) -> None:
+    if _is_simple(overlay, parent, name, by) and name not in where.marks().hidden:
+        try:
+            make(name, where.open())
+            return
+        except FileExistsError:
+            _check_free(where, name)
+    _make_whole(overlay, parent, where, name, by, make)
+
+
+def _make_whole(
+    overlay: Overlay,
+    parent: Dir,
+    where: LayerDir,
+    name: bytes,
+    by: Maker,
+    make: Callable[[bytes, int], None],
+) -> None:
+    """Make something in the work directory, owner and marks included, and show it."""
+    work = work_of(overlay)
+    _check_free(where, name)
+    made = work.name()
+    room, room_fd = _acl_room(overlay, where)
+    try:
+        make(made, room_fd)
+        _finish(overlay, parent, where, name, made, room_fd, by)
+        if room:
+            os.rename(made, made, src_dir_fd=room_fd, dst_dir_fd=work.fd)
+        work.show(made, where, name, is_dir=stat.S_ISDIR(by.mode))
+    except BaseException:
+        work.discard(made)
+        raise
+    finally:
+        if room:
+            os.close(room_fd)
+            work.discard(room)
+
+
+def _acl_room(overlay: Overlay, where: LayerDir) -> tuple[bytes, int]:
+    """A place to make a file: one with the parent's default ACL, if it has one."""
+    work = work_of(overlay)
+    acl = whiteout.read_xattr(where.open(), _ACL) if overlay.config.acl else None
+    if acl is None:
+        return b"", work.fd
+    room = work.name()
+    os.mkdir(room, 0o700, dir_fd=work.fd)
+    fd = os.open(room, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=work.fd)
+    os.setxattr(fd, _ACL, acl)
+    return room, fd
+
+
+def _finish(
+    overlay: Overlay, parent: Dir, where: LayerDir, name: bytes, made: bytes, dir_fd: int, by: Maker
+) -> None:
+    """Owner, inherited group, set-id bits and marks of something new."""
+    own = overlay.ownership
+    gid = by.gid
+    if parent.gid >= 0:
+        gid = parent.gid
+        by.mode |= stat.S_ISGID if stat.S_ISDIR(by.mode) else 0
+    if own.override and not stat.S_ISLNK(by.mode):
+        os.fchdir(dir_fd)
+        own.keep(made, by.mode, by.uid, gid, 0)
+    uid, gid = own.uid_on_disk(by.uid), own.gid_on_disk(gid)
+    os.chown(made, uid, gid, dir_fd=dir_fd, follow_symlinks=False)
+    if by.mode & (stat.S_ISUID | stat.S_ISGID) and not stat.S_ISLNK(by.mode):
+        # chown(2) has cleared them.
+        mode = stat.S_IMODE(os.stat(made, dir_fd=dir_fd, follow_symlinks=False).st_mode)
+        os.chmod(made, mode | by.mode & (stat.S_ISUID | stat.S_ISGID), dir_fd=dir_fd)
+    os.fchdir(dir_fd)
+    if stat.S_ISDIR(by.mode) and overlay.xattrs:
+        os.setxattr(made, whiteout.OPAQUE, b"y", follow_symlinks=False)
+    if whiteout.is_dot_name(name) and stat.S_ISREG(by.mode):
+        os.setxattr(made, whiteout.PLAIN, b"y", follow_symlinks=False)
+
+
+def _enter(overlay: Overlay, parent: Dir, name: bytes, where: LayerDir, st: os.stat_result) -> Node:
+    """The node of a file that was just made."""
+    table = overlay.table
+    node_id = table.id_of(st)
+    if node_id in table.nodes:
+        node_id = table.fresh_id()
+    node = Node(node_id, parent, name, where, name, stat.S_IFMT(st.st_mode))
+    node.ino = st.st_ino
+    table.add(node)
+    overlay.kept_ids.pop(st.st_ino, None)
+    if overlay.quota is not None:
+        overlay.quota.add(st.st_blocks, 1)
+    return node
+
+
+def _stat_made(where: LayerDir, name: bytes) -> os.stat_result:
+    return os.stat(name, dir_fd=where.open(), follow_symlinks=False)
+
+
+def _count_whiteout(overlay: Overlay, made: bool) -> None:
+    if made and overlay.quota is not None:
+        overlay.quota.add(0, 1)

@@ -1,0 +1,352 @@
+"""The adapter to pyfuse3: requests in, what the modules of operations answer out.
+
+Every handler turns an OSError into its errno and anything else into EIO, logged: an exception that
+is no FUSEError would end pyfuse3's loop.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+import os
+import stat
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeVar
+
+import pyfuse3
+from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext
+
+from . import attributes, files, listing, lookup, names, rename
+from .inodes import LINKED, SUID, Dir, Node
+from .names import Maker
+from .state import Overlay
+
+log = logging.getLogger("fuse_overlay")
+
+_F = TypeVar("_F", bound=Callable[..., Awaitable[Any]])
+_SET_ID = stat.S_ISUID | stat.S_ISGID
+_WRITING = os.O_WRONLY | os.O_RDWR
+
+
+def _answered(handler: _F) -> _F:
+    """Let a handler raise whatever it wants."""
+
+    @functools.wraps(handler)
+    async def guarded(*args: Any) -> Any:
+        try:
+            return await handler(*args)
+        except OSError as err:
+            raise FUSEError(err.errno or errno.EIO) from None
+        except FUSEError:
+            raise
+        except Exception:
+            log.exception("%s failed", handler.__name__)
+            raise FUSEError(errno.EIO) from None
+
+    return guarded  # type: ignore[return-value]
+
+
+class Operations(pyfuse3.Operations):
+    """pyfuse3's handlers. One request is answered before the next is read."""
+
+    supports_dot_lookup = False
+
+    def __init__(self, overlay: Overlay) -> None:
+        super().__init__()
+        self._overlay = overlay
+        self._nodes = overlay.table.nodes
+        config = overlay.config
+        self.enable_acl = config.acl
+        self.enable_writeback_cache = (
+            config.upper is not None and overlay.quota is None
+            if config.writeback is None
+            else config.writeback
+        )
+        self._timeout = config.timeout
+        self._live_timeout = config.live_timeout if config.live_lower else config.timeout
+        self._listings: dict[int, listing.Listing] = {}
+        self._next_listing = 0
+        self._entry = EntryAttributes()
+
+    # Attributes
+
+    def _dir(self, inode: int) -> Dir:
+        node = self._nodes[inode]
+        if not isinstance(node, Dir):
+            raise NotADirectoryError(errno.ENOTDIR, "not a directory")
+        return node
+
+    def _fill(self, entry: EntryAttributes, node: Node, st: os.stat_result) -> EntryAttributes:
+        """The answer that says what a node is. The node keeps the flags that follow from it."""
+        overlay = self._overlay
+        mode = st.st_mode
+        if overlay.ownership.plain:
+            entry.st_uid = st.st_uid
+            entry.st_gid = st.st_gid
+            entry.st_rdev = st.st_rdev
+        else:
+            mode, entry.st_uid, entry.st_gid, entry.st_rdev = overlay.ownership.shown(node, st)
+        if mode & _SET_ID:
+            node.flags |= SUID
+        entry.st_ino = node.id
+        entry.st_mode = mode
+        if node.gone or node.flags & LINKED or node.kind == stat.S_IFDIR or st.st_nlink > 1:
+            entry.st_nlink = 0 if node.gone else overlay.nlink(node, st)
+        else:
+            entry.st_nlink = 1
+        entry.st_size = st.st_size
+        entry.st_blocks = st.st_blocks
+        entry.st_blksize = st.st_blksize
+        entry.st_atime_ns = st.st_atime_ns
+        entry.st_mtime_ns = st.st_mtime_ns
+        entry.st_ctime_ns = st.st_ctime_ns
+        entry.entry_timeout = entry.attr_timeout = (
+            self._timeout if node.in_upper else self._live_timeout
+        )
+        return entry
+
+    def _enter(self, node: Node, st: os.stat_result) -> EntryAttributes:
+        """An answer that gives the kernel one more reference to a node."""
+        node.lookups += 1
+        return self._fill(self._entry, node, st)
+
+    @_answered
+    async def lookup(self, parent: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
+        try:
+            node, st = lookup.find(self._overlay, self._dir(parent), name)
+        except FileNotFoundError:
+            if self._nodes[parent].gone:
+                raise
+            # Node id 0: the kernel remembers that there is no such name.
+            entry = EntryAttributes()
+            entry.st_ino = 0
+            entry.entry_timeout = self._live_timeout
+            return entry
+        return self._enter(node, st)
+
+    async def forget(self, inode_list: Iterable[tuple[int, int]]) -> None:
+        try:
+            self._overlay.table.forget(inode_list)
+        except Exception:
+            log.exception("forget failed")
+
+    @_answered
+    async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
+        node = self._nodes[inode]
+        return self._fill(self._entry, node, node.stat())
+
+    @_answered
+    async def setattr(
+        self, inode: int, attr: EntryAttributes, fields: Any, fh: int | None, ctx: RequestContext
+    ) -> EntryAttributes:
+        wish = attributes.Wish()
+        if fields.update_mode:
+            wish.mode = attr.st_mode
+        if fields.update_uid:
+            wish.uid = attr.st_uid
+        if fields.update_gid:
+            wish.gid = attr.st_gid
+        if fields.update_size:
+            wish.size = attr.st_size
+        if fields.update_atime:
+            wish.atime_ns = attr.st_atime_ns
+        if fields.update_mtime:
+            wish.mtime_ns = attr.st_mtime_ns
+        node = self._nodes[inode]
+        st = attributes.setattr(self._overlay, node, wish, ctx.uid)
+        return self._fill(self._entry, node, st)
+
+    @_answered
+    async def readlink(self, inode: int, ctx: RequestContext) -> bytes:
+        node = self._nodes[inode]
+        if node.fd >= 0:
+            return os.readlink(b"", dir_fd=node.fd)
+        return os.readlink(node.real, dir_fd=node.where.open())
+
+    # Names
+
+    @_answered
+    async def mknod(
+        self, parent: int, name: bytes, mode: int, rdev: int, ctx: RequestContext
+    ) -> EntryAttributes:
+        by = Maker(mode, ctx.uid, ctx.gid)
+        return self._enter(*names.mknod(self._overlay, self._dir(parent), name, rdev, by))
+
+    @_answered
+    async def mkdir(
+        self, parent: int, name: bytes, mode: int, ctx: RequestContext
+    ) -> EntryAttributes:
+        by = Maker(mode, ctx.uid, ctx.gid)
+        return self._enter(*names.mkdir(self._overlay, self._dir(parent), name, by))
+
+    @_answered
+    async def symlink(
+        self, parent: int, name: bytes, target: bytes, ctx: RequestContext
+    ) -> EntryAttributes:
+        by = Maker(0o777, ctx.uid, ctx.gid)
+        return self._enter(*names.symlink(self._overlay, self._dir(parent), name, target, by))
+
+    @_answered
+    async def link(
+        self, inode: int, parent: int, name: bytes, ctx: RequestContext
+    ) -> EntryAttributes:
+        node = self._nodes[inode]
+        return self._enter(node, names.link(self._overlay, node, self._dir(parent), name))
+
+    @_answered
+    async def unlink(self, parent: int, name: bytes, ctx: RequestContext) -> None:
+        names.unlink(self._overlay, self._dir(parent), name)
+
+    @_answered
+    async def rmdir(self, parent: int, name: bytes, ctx: RequestContext) -> None:
+        names.rmdir(self._overlay, self._dir(parent), name)
+
+    @_answered
+    async def rename(
+        self,
+        parent: int,
+        name: bytes,
+        new_parent: int,
+        new_name: bytes,
+        flags: int,
+        ctx: RequestContext,
+    ) -> None:
+        rename.rename(
+            self._overlay, self._dir(parent), name, self._dir(new_parent), new_name, flags
+        )
+
+    # Content
+
+    @_answered
+    async def create(
+        self, parent: int, name: bytes, mode: int, flags: int, ctx: RequestContext
+    ) -> tuple[FileInfo, EntryAttributes]:
+        by = Maker(mode | stat.S_IFREG, ctx.uid, ctx.gid)
+        node, st = names.create(self._overlay, self._dir(parent), name, by)
+        return FileInfo(fh=node.fd), self._enter(node, st)
+
+    @_answered
+    async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
+        node = self._nodes[inode]
+        fd = files.open_file(self._overlay, node, flags, ctx.uid)
+        # Writes that clear set-id bits must not wait in the kernel's cache.
+        return FileInfo(fh=fd, direct_io=bool(node.flags & SUID and flags & _WRITING))
+
+    @_answered
+    async def read(self, fh: int, off: int, size: int) -> bytes:
+        return os.pread(fh, size, off)
+
+    @_answered
+    async def write(self, fh: int, off: int, buf: bytes) -> int:
+        return files.write(self._overlay, fh, off, buf)
+
+    async def flush(self, fh: int) -> None:
+        # Nothing is gathered here; the kernel takes ENOSYS as "never ask again".
+        raise FUSEError(errno.ENOSYS)
+
+    @_answered
+    async def release(self, fh: int) -> None:
+        files.release(self._overlay, fh)
+
+    @_answered
+    async def fsync(self, fh: int, datasync: bool) -> None:
+        files.sync(self._overlay, fh, datasync)
+
+    # Directories
+
+    @_answered
+    async def opendir(self, inode: int, ctx: RequestContext) -> int:
+        self._next_listing += 1
+        self._listings[self._next_listing] = listing.Listing(self._dir(inode))
+        return self._next_listing
+
+    @_answered
+    async def readdir(self, fh: int, start_id: int, token: Any) -> None:
+        opened = self._listings[fh]
+        if start_id == 0 or opened.names is None:
+            opened.begin(self._overlay)
+        assert opened.names is not None
+        if start_id < 2 and not self._dots(opened.node, start_id, token):
+            return
+        overlay, entry = self._overlay, self._entry
+        for number in range(max(start_id - 2, 0), len(opened.names)):
+            found = opened.entry(overlay, number)
+            if found is None:
+                continue
+            node, st = found
+            self._fill(entry, node, st)
+            if not pyfuse3.readdir_reply(token, opened.names[number][0], entry, number + 3):
+                overlay.table.drop_unused(node)
+                return
+            node.lookups += 1
+
+    def _dots(self, node: Dir, start_id: int, token: Any) -> bool:
+        """The names "." and "..", which give the kernel no reference."""
+        for number, (name, inode) in enumerate(((b".", node), (b"..", node.parent or node))):
+            if number < start_id:
+                continue
+            entry = EntryAttributes()
+            entry.st_ino = inode.id
+            entry.st_mode = stat.S_IFDIR
+            if not pyfuse3.readdir_reply(token, name, entry, number + 1):
+                return False
+        return True
+
+    @_answered
+    async def releasedir(self, fh: int) -> None:
+        del self._listings[fh]
+
+    @_answered
+    async def fsyncdir(self, fh: int, datasync: bool) -> None:
+        node = self._listings[fh].node
+        if node.upper is not None and not node.gone and not self._overlay.config.volatile:
+            os.fsync(node.upper.open())
+
+    # The file system
+
+    @_answered
+    async def statfs(self, ctx: RequestContext) -> pyfuse3.StatvfsData:
+        overlay = self._overlay
+        real = os.fstatvfs(overlay.root.top.open())
+        data = pyfuse3.StatvfsData()
+        for name in (
+            "f_bsize",
+            "f_frsize",
+            "f_blocks",
+            "f_bfree",
+            "f_bavail",
+            "f_files",
+            "f_ffree",
+            "f_favail",
+            "f_namemax",
+        ):
+            setattr(data, name, getattr(real, name))
+        if overlay.quota is not None:
+            overlay.quota.limit(data)
+        return data
+
+    # Extended attributes
+
+    @_answered
+    async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
+        attributes.setxattr(self._overlay, self._nodes[inode], name, value)
+
+    @_answered
+    async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
+        return attributes.getxattr(self._overlay, self._nodes[inode], name)
+
+    @_answered
+    async def listxattr(self, inode: int, ctx: RequestContext) -> list[bytes]:
+        return attributes.listxattr(self._overlay, self._nodes[inode])
+
+    @_answered
+    async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
+        attributes.removexattr(self._overlay, self._nodes[inode], name)
+
+    async def access(self, inode: int, mode: int, ctx: RequestContext) -> bool:
+        # The kernel checks (default_permissions); ENOSYS: never ask again.
+        raise FUSEError(errno.ENOSYS)
+
+    def stacktrace(self) -> None:
+        """pyfuse3 logs stacks when told so by an xattr of the root; nothing of ours waits."""

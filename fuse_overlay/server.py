@@ -1,0 +1,61 @@
+"""The overlay server: serves one mount until it is unmounted.
+
+Whoever makes the mount opens /dev/fuse in the user namespace that shall own it, mounts with
+`mount_options` and hands the descriptor to the server, which may live in another namespace: ids in
+requests are those of the mount's namespace and are kept as such in the server's.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from .config import Config
+
+__all__ = ["Config", "mount_options", "preload", "serve"]
+
+
+def mount_options(fd: int, uid: int = 0, gid: int = 0) -> str:
+    """The data of mount(2) for type "fuse" (fuse.rst, "Mount options")."""
+    return f"fd={fd},rootmode=40000,user_id={uid},group_id={gid},allow_other,default_permissions"
+
+
+def preload() -> None:
+    """Import all that serving needs, so that a process forked later starts at once."""
+    from . import loop
+
+    loop.import_pyfuse3()
+    from . import operations, state  # noqa: F401
+
+
+def serve(config: Config, fuse_fd: int, *, ready: Callable[[], None] | None = None) -> None:
+    """Answer the requests that arrive on *fuse_fd* until the file system is unmounted.
+
+    The process is the server's: its working directory, umask and limit of descriptors change, and
+    it must have no other threads. Raises OSError or ValueError if a layer cannot be used.
+    """
+    from . import loop
+
+    pyfuse3 = loop.import_pyfuse3()
+    from .operations import Operations
+    from .state import Overlay
+
+    os.umask(0)
+    _raise_descriptor_limit()
+    operations = Operations(Overlay(config))
+    # libfuse takes a descriptor that is mounted already by this name (fuse_session_mount).
+    pyfuse3.init(operations, f"/dev/fd/{fuse_fd}", set())
+    try:
+        if ready is not None:
+            ready()
+        loop.run(pyfuse3)
+    finally:
+        pyfuse3.close(unmount=False)
+
+
+def _raise_descriptor_limit() -> None:
+    """Open files of programs are descriptors here."""
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
