@@ -35,8 +35,32 @@ def main() -> NoReturn:
         connection.close()
         if code is not None:
             sys.exit(code)
-    code = _attend(_fork_command())
+    command = _fork_command()
+    if connection is None and os.environ.get("SBX_LAUNCHER", "") != "off":
+        _spawn_launcher_later()
+    code = _attend(command)
+    _spawn_launcher()
     sys.exit(125 if code is None else code)
+
+
+_launcher_due = False
+
+
+def _spawn_launcher_later() -> None:
+    """Have a launcher for the next command: once this one has ended or has run for a second."""
+    global _launcher_due
+    _launcher_due = True
+    signal.signal(signal.SIGALRM, lambda *_: _spawn_launcher())
+    signal.alarm(1)
+
+
+def _spawn_launcher() -> None:
+    global _launcher_due
+    if _launcher_due:
+        _launcher_due = False
+        from sandbox import launcher
+
+        launcher.spawn(launcher_key())
 
 
 def launcher_key() -> str:

@@ -10,8 +10,8 @@ import sys
 from typing import Any, NoReturn
 
 from sandbox.errors import SbxError
-from sandbox.linux.storage_userns import User
 from sandbox.link import ClientLink
+from sandbox.linux.storage_userns import User
 
 
 def host_user(environ: dict[str, str]) -> User:

@@ -15,10 +15,12 @@ a crash left of it goes with the next `reconcile`.
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -89,8 +91,10 @@ class Containers:
         self.root = paths.containers
         self.names = paths.containers / "names"
 
-    def create(self, spec: ContainerSpec) -> Path:
+    def create(self, spec: ContainerSpec, supervisor: ProcessRef) -> Path:
         """Claim the name and write the spec; return the container's directory.
+
+        *supervisor* is the process whose end will be the container's.
 
         Raises Conflict when the name is in use, InvalidSpec when it is not a name.
         """
@@ -101,11 +105,24 @@ class Containers:
             )
         make_private(self.root)
         make_private(self.names)
-        self._claim(spec)
         directory = self.root / spec.id
-        directory.mkdir(mode=0o700)
-        write_atomically(directory / "spec.json", json.dumps(to_json(spec)), durable=False)
+        with self.lock(shared=True):
+            self._claim(spec)
+            directory.mkdir(mode=0o700)
+            self.write_status(directory, Status(supervisor=supervisor))
+            write_atomically(directory / "spec.json", json.dumps(to_json(spec)), durable=False)
         return directory
+
+    @contextmanager
+    def lock(self, *, shared: bool) -> Iterator[None]:
+        """Hold the lock (flock(2)) that keeps `reconcile` from what is only half made."""
+        make_private(self.root)
+        descriptor = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
     def _claim(self, spec: ContainerSpec) -> None:
         link = self.names / spec.name

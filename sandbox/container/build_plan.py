@@ -44,7 +44,7 @@ def container_plan(
     files: dict[str, str],
     volumes: str,
 ) -> ContainerPlan:
-    """Return the plan. *files* are texts by path (/etc/hosts …), *volumes* the volumes' directory."""
+    """Return the plan. *files* are texts by path, *volumes* is the volumes' directory."""
     private_net = spec.network != "host"
     return ContainerPlan(
         root=_root(spec, upper, work),

@@ -1,7 +1,8 @@
 """The socket between the supervisor and the container's init: small JSON messages, descriptors.
 
     init → supervisor   {"step": "userns"}            its user namespace wants its maps
-                        {"step": "hello"}             (with credentials) pid 1 of the container lives
+                        {"step": "namespaces"}        + user and network namespace
+                        {"step": "hello"}             (with credentials) pid 1 lives
                         {"step": "mounted"}           the root is complete   [+ pty master]
                         {"step": "listening"}         + seccomp listener
                         {"error": …, "detail": …, "hint": …, "exit_code": …}
@@ -90,5 +91,5 @@ class Channel:
 def error_from(message: dict[str, Any]) -> SbxError:
     """Rebuild the error that `send_error` sent."""
     error = SbxError(message["error"], detail=message.get("detail"), hint=message.get("hint"))
-    error.exit_code = int(message.get("exit_code", 125))  # type: ignore[misc]
+    error.exit_code = int(message.get("exit_code", 125))
     return error

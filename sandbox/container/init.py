@@ -19,7 +19,7 @@ from typing import NoReturn
 
 from sandbox.container import mounting, process
 from sandbox.container.channel import Channel
-from sandbox.container.plan import BindMount, ContainerPlan, FuseRoot
+from sandbox.container.plan import ContainerPlan
 from sandbox.container.reaper import run_below_reaper
 from sandbox.errors import SbxError
 from sandbox.linux import loopback
@@ -56,6 +56,7 @@ def outer(plan: ContainerPlan, ends: Endpoints) -> NoReturn:
         ends.channel.expect("mapped")
         unshare(plan.namespaces & ~CLONE_NEWPID | CLONE_NEWNS)
         mount(None, "/", None, MS_REC | MS_SLAVE)
+        _send_namespaces(ends.channel)
         sources = mounting.collect_sources(plan.steps)
         # Kernel overlay: the mounter's credentials are those that open the layers later.
         root = mounting.mount_root(plan.root, lambda fd: _hand_over(ends, fd))
@@ -65,6 +66,18 @@ def outer(plan: ContainerPlan, ends: Endpoints) -> NoReturn:
         _report(ends.channel, err)
         os._exit(125)
     os._exit(0)
+
+
+def _send_namespaces(channel: Channel) -> None:
+    """Give the supervisor the namespaces that the network program enters.
+
+    It can't open them by itself: once pid 1 has changed its ids it is not dumpable, and
+    /proc/PID/ns is closed to others (ptrace(2), "access mode checking").
+    """
+    fds = [os.open(f"/proc/self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in ("user", "net")]
+    channel.send({"step": "namespaces"}, (fds[0], fds[1]))
+    for descriptor in fds:
+        os.close(descriptor)
 
 
 def _hand_over(ends: Endpoints, device: int) -> None:

@@ -19,7 +19,6 @@ from sandbox.container.plan import (
     KernelOverlayRoot,
     Masked,
     NewMount,
-    ReadOnly,
     Root,
     Step,
     Symlink,

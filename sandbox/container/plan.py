@@ -107,7 +107,7 @@ class TextFile:
 
 @dataclass(frozen=True, slots=True)
 class Masked:
-    """A path of /proc or /sys that is hidden: /dev/null over a file, an empty tmpfs over the rest."""
+    """A path of /proc or /sys that is hidden: /dev/null over a file, else an empty tmpfs."""
 
     target: str
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fuse_overlay.server import Config
+from fuse_overlay.config import Config
 from sandbox.spec import ContainerSpec
 
 
@@ -29,6 +29,7 @@ def fuse_config(spec: ContainerSpec, upper: str, work: str, *, single_uid: bool)
         # The host's root and other users' files have ids that no namespace of ours maps.
         squash_overflow=host,
         world_readable_only=host,
+        live_lower=host,
         size=spec.limits.storage_size,
         inodes=spec.limits.storage_inodes,
         volatile=spec.remove,

@@ -13,13 +13,13 @@ import signal
 import socket
 from typing import NoReturn
 
-from fuse_overlay import server
+from fuse_overlay.config import Config
 from sandbox.linux.descriptors import close_all_but
 from sandbox.linux.processes import exited
 from sandbox.linux.syscalls import PR_SET_PDEATHSIG, prctl, set_name
 
 
-def run(config: server.Config | None, endpoint: socket.socket, supervisor: int) -> NoReturn:
+def run(config: Config | None, endpoint: socket.socket, supervisor: int) -> NoReturn:
     """Be the guard, in a process just forked; never returns.
 
     With a *config*, wait on *endpoint* for the FUSE descriptor and serve the overlay; without one
@@ -34,6 +34,8 @@ def run(config: server.Config | None, endpoint: socket.socket, supervisor: int) 
         if config is None:
             endpoint.recv(1)
         else:
+            from fuse_overlay import server
+
             server.preload()
             _, fds, _, _ = socket.recv_fds(endpoint, 16, 1)
             if fds:

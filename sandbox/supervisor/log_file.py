@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from json.encoder import encode_basestring  # type: ignore[attr-defined]
+from json.encoder import encode_basestring
 from pathlib import Path
 
 # A line longer than this is cut into entries, as docker does.

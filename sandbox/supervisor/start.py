@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from fuse_overlay.server import Config
+from fuse_overlay.config import Config
 from sandbox.container.channel import Channel
 from sandbox.container.plan import ContainerPlan, FuseRoot
 from sandbox.errors import Unavailable
@@ -36,16 +36,24 @@ class Started:
     channel: Channel
     init: ProcessRef
     pidfd: int
-    guard: int  # pid, a child
-    guard_pidfd: int
+    guard: int | None = None  # pid, a child; None for `exec`
+    guard_pidfd: int = -1
+    namespaces: tuple[int, int] = (-1, -1)  # user and network namespace, open
     stdin: int | None = None  # our ends of the pipes; None with a terminal
     stdout: int | None = None
     stderr: int | None = None
     resources: ExitStack = field(default_factory=ExitStack)
 
+    def abandon(self) -> None:
+        """End everything: the guard's death is that of the whole container."""
+        self.channel.close()
+        if self.guard is not None:
+            _end(self.guard)
+        self.resources.close()
+
 
 @dataclass(frozen=True, slots=True)
-class _Pipes:
+class Pipes:
     """The container's ends and ours."""
 
     theirs: tuple[int, int, int]
@@ -65,7 +73,7 @@ def start(
         ours, theirs = Channel.pair()
         stack.callback(ours.close)
         overlay_end, mount_end = socket.socketpair()
-        pipes = None if plan.process.tty else _open_pipes(stdin)
+        pipes = None if plan.process.tty else open_pipes(stdin)
         staging = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         own_pidfd = os.pidfd_open(os.getpid())
         sys.stdout.flush()
@@ -87,7 +95,7 @@ def start(
             mount_end.close()
         for descriptor in (staging, own_pidfd, *(pipes.theirs if pipes else ())):
             os.close(descriptor)
-        init = _accompany(outer, plan, ours, cgroup)
+        init, namespaces = _accompany(outer, plan, ours, cgroup)
         pidfd = os.pidfd_open(init)
         started = Started(
             channel=ours,
@@ -95,6 +103,7 @@ def start(
             pidfd=pidfd,
             guard=guard,
             guard_pidfd=os.pidfd_open(guard),
+            namespaces=namespaces,
             stdin=pipes.stdin if pipes else None,
             stdout=pipes.stdout if pipes else None,
             stderr=pipes.stderr if pipes else None,
@@ -104,18 +113,24 @@ def start(
         return started
 
 
-def _accompany(outer: int, plan: ContainerPlan, channel: Channel, cgroup: Cgroup | None) -> int:
-    """Give the init its cgroup and its ids; return the pid of the container's pid 1."""
+def _accompany(
+    outer: int, plan: ContainerPlan, channel: Channel, cgroup: Cgroup | None
+) -> tuple[int, tuple[int, int]]:
+    """Give the init its cgroup and its ids.
+
+    Return the pid of the container's pid 1, and its user and network namespaces.
+    """
     try:
         channel.expect("userns")
         if cgroup is not None:
             cgroup.add(outer)
         idmap.write_maps(outer, plan.uid_map, plan.gid_map)
         channel.send({"step": "mapped"})
+        namespaces, _ = channel.expect("namespaces")
         _, init = channel.expect("hello")
     finally:
         os.waitpid(outer, 0)
-    return init
+    return init, (namespaces[0], namespaces[1])
 
 
 def _unshare_pid() -> None:
@@ -127,7 +142,7 @@ def _unshare_pid() -> None:
         ) from err
 
 
-def _open_pipes(stdin: bool) -> _Pipes:
+def open_pipes(stdin: bool) -> Pipes:
     """Return the standard streams: pipes with room for a megabyte, /dev/null where unused."""
     import fcntl
 
@@ -144,7 +159,7 @@ def _open_pipes(stdin: bool) -> _Pipes:
     else:
         their_stdin, our_stdin = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), -1
     (out_read, out_write), (err_read, err_write) = ends
-    return _Pipes(
+    return Pipes(
         (their_stdin, out_write, err_write), our_stdin if stdin else None, out_read, err_read
     )
 
@@ -159,7 +174,7 @@ def _be_init(
     plan: ContainerPlan,
     channel: Channel,
     overlay: socket.socket,
-    pipes: _Pipes | None,
+    pipes: Pipes | None,
     staging: int,
 ) -> NoReturn:
     from sandbox.container import init

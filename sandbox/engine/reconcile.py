@@ -1,0 +1,68 @@
+"""Making the state on disk true again after a crash."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+
+from sandbox.engine.removal import discard
+from sandbox.linux import cgroups
+from sandbox.state import Container, Containers
+
+# docker's code for a container whose end nobody saw.
+_UNKNOWN_END = 255
+
+
+def reconcile(containers: Containers) -> None:
+    """Mark containers whose supervisor died as exited, and remove what they left.
+
+    The kernel has ended their processes and mounts already (see `overlay.guard`); what is left
+    is on disk and in the cgroup tree. Cheap when there is nothing to do.
+    """
+    dead = [c for c in containers.all() if c.status.phase != "exited" and not c.running]
+    if not dead and not _half_made(containers):
+        return
+    with containers.lock(shared=False):
+        for container in containers.all():
+            if container.status.phase != "exited" and not container.running:
+                _bury(containers, container)
+        for entry in _half_made(containers):
+            shutil.rmtree(containers.root / entry, ignore_errors=True)
+        _release_names(containers)
+
+
+def _bury(containers: Containers, container: Container) -> None:
+    if container.status.cgroup:
+        cgroups.remove_abandoned(container.status.cgroup)
+    socket = containers.paths.runtime / f"c-{container.spec.id[:24]}"
+    socket.unlink(missing_ok=True)
+    if container.spec.remove or container.status.phase == "created":
+        discard(containers, container.directory, container.spec)
+        return
+    containers.update_status(
+        container.directory,
+        phase="exited",
+        exit_code=_UNKNOWN_END,
+        finished_at=time.time(),
+        error="its supervisor was killed",
+    )
+
+
+def _half_made(containers: Containers) -> list[str]:
+    """Return the directories that a crash left without a spec."""
+    try:
+        entries = os.listdir(containers.root)
+    except FileNotFoundError:
+        return []
+    return [
+        entry
+        for entry in entries
+        if len(entry) == 64 and not (containers.root / entry / "spec.json").exists()
+    ]
+
+
+def _release_names(containers: Containers) -> None:
+    for link in containers.names.iterdir():
+        if not (containers.root / os.readlink(link)).is_dir():
+            link.unlink(missing_ok=True)

@@ -1,0 +1,143 @@
+"""The launcher: a warm process per user that forks command processes. A hot start, nothing more.
+
+Everything is imported and the garbage collector's generations are frozen, so that a fork shares
+its pages. One thread, no event loop; it lives in the user's storage namespace. No container
+belongs to it: ending it ends none. It ends by itself when nobody asked for a while.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gc
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+
+from sandbox import wire
+
+_IDLE_SECONDS = 600.0
+_CHECK_SECONDS = 5.0
+
+
+def spawn(key: str) -> None:
+    """Start a launcher in the background, for the commands to come."""
+    if os.fork() != 0:
+        return
+    try:
+        os.setsid()
+        os.chdir("/")
+        null = os.open("/dev/null", os.O_RDWR)
+        for target in (0, 1, 2):
+            os.dup2(null, target)
+        os.closerange(3, 1 << 16)
+        os.execv(sys.executable, [sys.executable, "-P", "-m", "sandbox.launcher", key])
+    finally:
+        os._exit(1)
+
+
+def main() -> None:
+    """Serve until idle. The argument is the key that clients look for (`client.launcher_key`)."""
+    key = sys.argv[1]
+    from sandbox.command_process import host_user
+    from sandbox.engine.context import Context
+
+    context = Context.create(os.environ, host_user(dict(os.environ)), None, in_storage=False)
+    path = f"{context.paths.runtime}/launcher-{key}.sock"
+    context.enter_storage()
+    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return  # another one was quicker
+    _preload()
+    from sandbox.linux import storage_userns
+
+    storage_userns.register(context.paths.runtime / "userns")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        listener.bind(path)
+        listener.listen(64)
+        try:
+            _serve(listener, path, context.user)
+        finally:
+            os.unlink(path)
+
+
+def _preload() -> None:
+    """Import what commands need and keep it out of the collector's sight, so pages stay shared."""
+    import trio  # noqa: F401
+
+    import sandbox.cli.main
+    import sandbox.cli.run
+    import sandbox.container.init
+    import sandbox.engine.containers
+    import sandbox.overlay.guard
+    import sandbox.supervisor.log_file
+    import sandbox.supervisor.supervise  # noqa: F401
+    from fuse_overlay import server
+
+    server.preload()
+    gc.collect()
+    gc.freeze()
+
+
+def _serve(listener: socket.socket, path: str, user) -> None:  # type: ignore[no-untyped-def]
+    """Fork a command process for each connection, until nobody came for a while."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    own = os.stat(path).st_ino
+    last = time.monotonic()
+    while time.monotonic() - last < _IDLE_SECONDS:
+        readable, _, _ = select.select([listener], [], [], _CHECK_SECONDS)
+        if not readable:
+            if not _is_ours(path, own):
+                return
+            continue
+        last = time.monotonic()
+        connection, _ = listener.accept()
+        if _peer_uid(connection) != os.getuid():
+            connection.close()
+            continue
+        if os.fork() == 0:
+            listener.close()
+            _become_command(connection, user)
+        connection.close()
+
+
+def _become_command(connection: socket.socket, user) -> None:  # type: ignore[no-untyped-def]
+    from sandbox import command_process
+    from sandbox.cli.commands import COMMANDS, find
+
+    try:
+        request, fds = wire.receive_with_fds(connection, 4)
+        if len(fds) != 4:
+            os._exit(1)
+        found = find(request["argv"])
+        if found is not None and not COMMANDS[found[0]].in_userns:
+            wire.send(connection, {"cold": True})
+            os._exit(0)
+        command_process.run_warm(connection, request, fds, user)
+    finally:
+        os._exit(1)
+
+
+def _is_ours(path: str, inode: int) -> bool:
+    try:
+        return os.stat(path).st_ino == inode
+    except OSError:
+        return False
+
+
+def _peer_uid(connection: socket.socket) -> int:
+    """Return the client's uid, in this namespace (SO_PEERCRED, unix(7))."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    return int(struct.unpack("3i", credentials)[1])
+
+
+if __name__ == "__main__":
+    main()

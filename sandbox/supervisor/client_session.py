@@ -1,0 +1,43 @@
+"""The supervisor's side of its client: signals, terminal size, and the client's end."""
+
+from __future__ import annotations
+
+import fcntl
+import struct
+import termios
+from collections.abc import Callable
+
+import trio
+
+from sandbox import wire
+from sandbox.link import ClientLink
+
+
+class ClientSession:
+    """Reads the client's messages until it is gone."""
+
+    def __init__(self, link: ClientLink) -> None:
+        self.link = link
+        self._connection = link.take_over()
+
+    async def follow(self, on_signal: Callable[[int], None], on_resize: Callable[[], None]) -> None:
+        """Pass the client's messages on; return when the client is gone."""
+        while True:
+            await trio.lowlevel.wait_readable(self._connection)
+            try:
+                message = wire.receive(self._connection)
+            except wire.Disconnected:
+                return
+            if "signal" in message:
+                on_signal(int(message["signal"]))
+            elif "resize" in message:
+                on_resize()
+
+
+def copy_window_size(source: int, target: int) -> None:
+    """Give terminal *target* the size of terminal *source* (ioctl_tty(2), TIOCSWINSZ)."""
+    try:
+        size = fcntl.ioctl(source, termios.TIOCGWINSZ, struct.pack("4H", 0, 0, 0, 0))
+        fcntl.ioctl(target, termios.TIOCSWINSZ, size)
+    except OSError:
+        pass  # not a terminal, or it hung up

@@ -1,0 +1,141 @@
+"""Starting a process inside a running container: `exec`.
+
+    command process ── fork ──> outer (joins the namespaces) ── CLONE_PARENT ──> the command
+
+The joiner is not dumpable from the moment it can be seen inside, so that no process of the
+container can trace it, read its memory or take its descriptors before it has executed the
+command (CVE-2016-9962).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import NoReturn
+
+from sandbox.container import process
+from sandbox.container.channel import Channel
+from sandbox.container.plan import ProcessPlan
+from sandbox.errors import SbxError
+from sandbox.linux.cgroups import Cgroup
+from sandbox.linux.clone import fork_sibling
+from sandbox.linux.descriptors import close_all_but
+from sandbox.linux.processes import ProcessRef
+from sandbox.linux.syscalls import (
+    CLONE_NEWCGROUP,
+    CLONE_NEWIPC,
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWUSER,
+    CLONE_NEWUTS,
+    PR_SET_DUMPABLE,
+    PR_SET_PDEATHSIG,
+    prctl,
+    setns,
+)
+from sandbox.supervisor.start import Pipes, open_pipes
+
+_ALL = (
+    CLONE_NEWUSER
+    | CLONE_NEWNS
+    | CLONE_NEWPID
+    | CLONE_NEWNET
+    | CLONE_NEWIPC
+    | CLONE_NEWUTS
+    | CLONE_NEWCGROUP
+)
+
+
+class Joined:
+    """A process started in a container: what its supervisor keeps of it."""
+
+    def __init__(self, channel: Channel, pid: int, pipes: Pipes | None) -> None:
+        self.channel = channel
+        self.pid = pid
+        self.pidfd = os.pidfd_open(pid)
+        self.pipes = pipes
+
+
+def join(init: ProcessRef, plan: ProcessPlan, cgroup: Cgroup | None, *, stdin: bool) -> Joined:
+    """Start *plan* in the container whose pid 1 is *init*. Raises SbxError."""
+    target = init.open()
+    if target is None:
+        raise SbxError("the container has ended meanwhile")
+    ours, theirs = Channel.pair()
+    pipes = None if plan.tty else open_pipes(stdin)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    outer = os.fork()
+    if outer == 0:
+        _be_outer(target, plan, theirs, pipes)
+    theirs.close()
+    os.close(target)
+    for descriptor in pipes.theirs if pipes else ():
+        os.close(descriptor)
+    try:
+        _, pid = ours.expect("hello")
+        if cgroup is not None:
+            cgroup.add(pid)
+        ours.send({"step": "go"})
+    finally:
+        os.waitpid(outer, 0)
+    return Joined(ours, pid, pipes)
+
+
+def _be_outer(target: int, plan: ProcessPlan, channel: Channel, pipes: Pipes | None) -> NoReturn:
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        prctl(PR_SET_DUMPABLE, 0)
+        null = os.open("/dev/null", os.O_RDWR)
+        for stream in (0, 1, 2):
+            os.dup2(null, stream)
+        close_all_but((0, 1, 2, target, channel.fileno(), *(pipes.theirs if pipes else ())))
+        setns(target, _ALL)
+        os.close(target)
+        if fork_sibling() == 0:
+            _be_command(plan, channel, pipes)
+    except BaseException as err:
+        _report(channel, err)
+        os._exit(125)
+    os._exit(0)
+
+
+def _be_command(plan: ProcessPlan, channel: Channel, pipes: Pipes | None) -> NoReturn:
+    try:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        channel.send({"step": "hello"})
+        os.setsid()
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+        prctl(PR_SET_DUMPABLE, 0)  # changing ids may have set it again
+        slave = None
+        channel.expect("go")
+        if pipes is not None:
+            for stream, descriptor in enumerate(pipes.theirs):
+                os.dup2(descriptor, stream)
+            channel.send({"step": "mounted"})
+        else:
+            root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            master, slave = process.open_terminal(root)
+            os.close(root)
+            process.take_terminal(slave)
+            channel.send({"step": "mounted"}, (master,))
+            os.close(master)
+        process.execute(
+            plan, listener=lambda fd: channel.send({"step": "listening"}, (fd,)), slave=slave
+        )
+    except BaseException as err:
+        _report(channel, err)
+        os._exit(getattr(err, "exit_code", 125))
+    os._exit(125)
+
+
+def _report(channel: Channel, err: BaseException) -> None:
+    if not isinstance(err, SbxError):
+        err = SbxError("cannot enter the container", detail=f"{type(err).__name__}: {err}")
+    try:
+        channel.send_error(err)
+    except OSError:
+        pass

@@ -1,0 +1,300 @@
+"""Staying with a started container: streams, signals, limits, until it has ended."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from sandbox.container.channel import error_from
+from sandbox.errors import SbxError
+from sandbox.link import ClientLink
+from sandbox.spec import ContainerSpec
+from sandbox.state import Denial
+from sandbox.supervisor.client_session import ClientSession, copy_window_size
+from sandbox.supervisor.control import listen
+from sandbox.supervisor.denials import DenialRecorder
+from sandbox.supervisor.detach_keys import DetachKeys
+from sandbox.supervisor.log_file import LogFile
+from sandbox.supervisor.start import Started
+from sandbox.supervisor.streams import Sink, copy_input, copy_output
+
+# With the last process the kernel unmounts; the overlay server then writes back what is dirty.
+_UNMOUNT_SECONDS = 30.0
+TIMED_OUT = 124  # as timeout(1)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How the container ended."""
+
+    exit_code: int = 125
+    error: SbxError | None = None
+    timed_out: bool = False
+    output_exceeded: bool = False
+    denials: tuple[Denial, ...] = ()
+
+
+@dataclass(slots=True)
+class Hooks:
+    """What the engine wants to do at the turning points."""
+
+    ready: Callable[[], None]  # the mounts are made: wait for the network
+    running: Callable[[], None]  # the command is being executed
+    ended: Callable[[Outcome], None]  # it is over; output may still be on the way to the client
+    control: Path | None  # where to listen for other commands
+
+
+@dataclass(slots=True)
+class Supervision:
+    """The state that the tasks share."""
+
+    spec: ContainerSpec
+    started: Started
+    link: ClientLink | None
+    log: LogFile | None
+    hooks: Hooks
+    outcome: Outcome = field(default_factory=Outcome)
+    ended: trio.Event = field(default_factory=trio.Event)
+    _control_done: trio.Event = field(default_factory=trio.Event)
+    _is_over: bool = False
+    _output: int = 0
+    _master: int | None = None
+    _sinks: tuple[Sink, Sink] = field(default_factory=lambda: (Sink(None), Sink(None)))
+    _input_scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    _denials: DenialRecorder | None = None
+    _pumps: trio.Event | None = None
+
+    async def run(self) -> Outcome:
+        """Supervise until the container has ended and its output is delivered."""
+        async with trio.open_nursery() as nursery:
+            if self.started.guard is not None:
+                nursery.start_soon(self._watch_guard)
+            nursery.start_soon(self._receive_signals)
+            if self.link is not None:
+                nursery.start_soon(self._follow_client, ClientSession(self.link))
+            await nursery.start(self._serve_control)
+            try:
+                await self._begin(nursery)
+            except SbxError as err:
+                self.outcome.error = err
+                self.outcome.exit_code = err.exit_code
+                self.kill()
+            await self._wait_ended()
+            # A client that reads slowly gets all of it, however long that takes.
+            if self._pumps is not None:
+                await self._pumps.wait()
+            await self._control_done.wait()
+            nursery.cancel_scope.cancel()
+        return self.outcome
+
+    async def _serve_control(self, task_status: trio.TaskStatus[None]) -> None:
+        try:
+            if self.hooks.control is None:
+                task_status.started()
+            else:
+                path = self.hooks.control
+                await listen(path, self._answer, self.ended, task_status=task_status)
+        finally:
+            self._control_done.set()
+
+    async def _begin(self, nursery: trio.Nursery) -> None:
+        """Take the init from its mounts to the command, then start the streams."""
+        message, fds = await self._from_init("mounted")
+        self.hooks.ready()
+        if fds:
+            self._master = fds[0]
+            copy_window_size(0, self._master)
+        self.started.channel.send({"step": "go"})
+        while True:
+            message, fds = await self._from_init("listening")
+            if message is None:
+                break
+            self._denials = DenialRecorder(fds[0])
+            nursery.start_soon(self._denials.serve)
+        self.hooks.running()
+        self._start_streams(nursery)
+        if self.spec.limits.timeout is not None:
+            nursery.start_soon(self._time_out, self.spec.limits.timeout)
+
+    async def _from_init(self, step: str) -> tuple[dict[str, Any] | None, list[int]]:
+        """Receive the init's message *step*; None at the end. Raises the error that it sent."""
+        channel = self.started.channel
+        await trio.lowlevel.wait_readable(channel.fileno())
+        try:
+            message, fds, _ = channel.receive()
+        except ConnectionResetError:
+            message, fds = None, []
+        if message is not None and "error" in message:
+            raise error_from(message)
+        if message is None and step == "mounted":
+            raise SbxError(
+                "the container's init ended unexpectedly", hint="sbx doctor shows what is missing"
+            )
+        return message, fds
+
+    def _start_streams(self, nursery: trio.Nursery) -> None:
+        started, attached = self.started, self.link is not None and not self.spec.detach
+        out, err = (1, 2) if attached else (None, None)
+        self._sinks = (Sink(out), Sink(err))
+        self._pumps = trio.Event()
+        nursery.start_soon(self._pump_all, self._pumps)
+        if not attached:
+            if started.stdin is not None and not self.spec.interactive:
+                os.close(started.stdin)
+            return
+        if self._master is not None:
+            assert self.link is not None
+            self.link.send({"raw": True})
+            if self.spec.interactive:
+                nursery.start_soon(self._type, self._master)
+        elif started.stdin is not None:
+            nursery.start_soon(self._feed, started.stdin)
+
+    async def _pump_all(self, done: trio.Event) -> None:
+        out, err = self._sinks
+        started = self.started
+        async with trio.open_nursery() as pumps:
+            if self._master is not None:
+                pumps.start_soon(self._pump, self._master, out, "stdout")
+            else:
+                assert started.stdout is not None
+                assert started.stderr is not None
+                pumps.start_soon(self._pump, started.stdout, out, "stdout")
+                pumps.start_soon(self._pump, started.stderr, err, "stderr")
+        done.set()
+
+    async def _pump(self, source: int, sink: Sink, stream: str) -> None:
+        def seen(data: bytes) -> None:
+            if self.log is not None:
+                self.log.write(stream, data)
+            self._output += len(data)
+            limit = self.spec.limits.output
+            if limit is not None and self._output > limit and not self.outcome.output_exceeded:
+                self.outcome.output_exceeded = True
+                self.kill()
+
+        await copy_output(source, sink, seen, close=source != self._master)
+
+    async def _feed(self, stdin: int) -> None:
+        with self._input_scope:
+            try:
+                await copy_input(0, stdin)
+            finally:
+                os.close(stdin)
+
+    async def _type(self, master: int) -> None:
+        keys = DetachKeys()
+        with self._input_scope:
+            await copy_input(0, master, keys)
+        if keys.detached and self.link is not None:
+            self.link.finish(0)
+
+    async def _follow_client(self, session: ClientSession) -> None:
+        await session.follow(self.signal, self._resize)
+        self.detach()
+
+    def detach(self) -> None:
+        """Let go of the client's descriptors: it is gone, or the user left the terminal."""
+        self._input_scope.cancel()
+        for sink in self._sinks:
+            sink.detach()
+        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        for target in (0, 1, 2):
+            os.dup2(null, target)
+        os.close(null)
+
+    def _resize(self) -> None:
+        if self._master is not None:
+            copy_window_size(0, self._master)
+
+    async def _receive_signals(self) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            async for _ in signals:
+                await self.stop(self.spec.stop_signal, self.spec.stop_timeout)
+
+    async def _watch_guard(self) -> None:
+        await trio.lowlevel.wait_readable(self.started.guard_pidfd)
+        if not self._is_over and self.outcome.error is None:
+            self.outcome.error = SbxError(
+                "the overlay server ended unexpectedly", detail="the container was killed"
+            )
+        self.kill()
+
+    async def _time_out(self, seconds: float) -> None:
+        await trio.sleep(seconds)
+        self.outcome.timed_out = True
+        await self.stop(self.spec.stop_signal, min(self.spec.stop_timeout, 2.0))
+
+    async def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        if "signal" in request:
+            self.signal(int(request["signal"]))
+            return {"ok": True}
+        if "stop" in request:
+            wanted = request["stop"]
+            await self.stop(int(wanted["signal"]), float(wanted["timeout"]))
+            return {"ok": True}
+        if "wait" in request:
+            await self.ended.wait()
+            return {"exit_code": self.outcome.exit_code}
+        return {"error": "unknown request"}
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the container's pid 1."""
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.started.pidfd, number)
+
+    def kill(self) -> None:
+        """End every process of the container: killing its pid 1 does (pid_namespaces(7))."""
+        self.signal(signal.SIGKILL)
+
+    async def stop(self, number: int, seconds: float) -> None:
+        """Send *number*; kill what is still there after *seconds* (negative: never)."""
+        self.signal(number)
+        with trio.move_on_after(seconds if seconds >= 0 else math.inf):
+            await self.ended.wait()
+            return
+        self.kill()
+        await self.ended.wait()
+
+    async def _wait_ended(self) -> None:
+        await trio.lowlevel.wait_readable(self.started.pidfd)
+        self._is_over = True
+        code = _reap(self.started.pidfd)
+        if self.outcome.error is None:
+            self.outcome.exit_code = TIMED_OUT if self.outcome.timed_out else code
+        self._input_scope.cancel()
+        if self.started.guard is not None:
+            await self._end_guard(self.started.guard)
+        if self._denials is not None:
+            self.outcome.denials = self._denials.summary()
+        self.hooks.ended(self.outcome)
+        self.ended.set()
+
+    async def _end_guard(self, guard: int) -> None:
+        """Wait until the overlay is unmounted and all of it is on disk; see to it if need be."""
+        self.started.resources.close()
+        if not self.spec.remove:
+            with trio.move_on_after(_UNMOUNT_SECONDS):
+                await trio.lowlevel.wait_readable(self.started.guard_pidfd)
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.started.guard_pidfd, signal.SIGKILL)
+        await trio.lowlevel.wait_readable(self.started.guard_pidfd)
+        os.waitpid(guard, 0)
+
+
+def _reap(pidfd: int) -> int:
+    """Return the exit code of our child, as a shell would show it."""
+    result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+    if result is None:
+        return 125
+    if result.si_code == os.CLD_EXITED:
+        return result.si_status
+    return 128 + result.si_status
