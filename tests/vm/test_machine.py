@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,10 @@ def test_the_user_can_limit_memory_in_a_cgroup_of_his_own() -> None:
     cgroup.mkdir()
     try:
         (cgroup / "memory.max").write_text(str(16 << 20))
-        command = f"echo $$ > {cgroup}/cgroup.procs; exec tail -c 64M /dev/zero"
+        enter = f"echo $$ > {cgroup}/cgroup.procs && exec "
+        hog = f"{enter} {sys.executable} -c 'bytearray(b\"x\") * (64 << 20)'"
 
-        status = subprocess.run(["sh", "-c", command], check=False).returncode
+        status = subprocess.run(["sh", "-c", hog], check=False, capture_output=True).returncode
 
         assert status == -9
         assert "\noom_kill 1\n" in (cgroup / "memory.events").read_text()
