@@ -49,6 +49,8 @@ class Config:
     squash_uid: int | None = None
     """Everything belongs to this user."""
     squash_gid: int | None = None
+    static_nlink: bool = False
+    """Directories always say one link."""
     writeback: bool | None = None
     """Let the kernel gather writes. None: unless there is a quota, which has to refuse in time."""
     timeout: float = 31536000.0

@@ -3,12 +3,13 @@
 pyfuse3's C module imports trio at its top (0.1 s) and drives its session through five of trio's
 names. A server that answers one request after the other needs none of trio's waiting: reading
 /dev/fuse blocks in the system call. So a stand-in with those names takes trio's place while
-pyfuse3 is imported, unless trio is loaded already; then only pyfuse3's own reference is replaced,
-as ``pyfuse3.asyncio`` does.
+pyfuse3 is imported; if that has happened already, only pyfuse3's own reference is replaced, as
+``pyfuse3.asyncio`` does.
 """
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from types import ModuleType
@@ -90,22 +91,37 @@ def _stand_in() -> ModuleType:
     return trio
 
 
+def _version(name: str) -> str:
+    raise LookupError(name)
+
+
+def _metadata() -> ModuleType:
+    """What pyfuse3 uses of importlib.metadata, to say its version: a tenth of the import time."""
+    metadata = ModuleType("importlib.metadata")
+    metadata.__dict__.update(version=_version, PackageNotFoundError=LookupError)
+    return metadata
+
+
 def import_pyfuse3() -> Any:
-    """pyfuse3, with the stand-in for trio; trio itself stays importable for others."""
-    loaded = sys.modules.get("pyfuse3")
+    """pyfuse3, with the stand-ins; the real modules stay importable for others."""
     trio = _stand_in()
-    if loaded is None:
-        real = sys.modules.get("trio")
+    pyfuse3 = sys.modules.get("pyfuse3")
+    if pyfuse3 is None:
+        hidden = {"trio": sys.modules.get("trio")}
         sys.modules["trio"] = trio
+        if "importlib.metadata" not in sys.modules:
+            hidden["importlib.metadata"] = None
+            sys.modules["importlib.metadata"] = _metadata()
         try:
-            import pyfuse3 as loaded
+            pyfuse3 = importlib.import_module("pyfuse3")
         finally:
-            if real is not None:
-                sys.modules["trio"] = real
-            else:
-                del sys.modules["trio"]
-    loaded.__dict__["trio"] = trio
-    return loaded
+            for name, real in hidden.items():
+                if real is not None:
+                    sys.modules[name] = real
+                else:
+                    del sys.modules[name]
+    pyfuse3.__dict__["trio"] = trio
+    return pyfuse3
 
 
 def run(pyfuse3: Any) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from .config import Config
 
-__all__ = ["Config", "mount_options", "preload", "serve"]
+__all__ = ["Config", "mount_options", "preload", "serve", "serve_at"]
 
 
 def mount_options(fd: int, uid: int = 0, gid: int = 0) -> str:
@@ -34,6 +34,25 @@ def serve(config: Config, fuse_fd: int, *, ready: Callable[[], None] | None = No
     The process is the server's: its working directory, umask and limit of descriptors change, and
     it must have no other threads. Raises OSError or ValueError if a layer cannot be used.
     """
+    # libfuse takes a descriptor that is mounted already by this name (fuse_session_mount).
+    _run(config, f"/dev/fd/{fuse_fd}", set(), ready, unmount=False)
+
+
+def serve_at(
+    config: Config, mountpoint: str, options: set[str], *, ready: Callable[[], None] | None = None
+) -> None:
+    """The same, with libfuse making the mount (by fusermount3 if need be)."""
+    _run(config, mountpoint, options, ready, unmount=True)
+
+
+def _run(
+    config: Config,
+    where: str,
+    options: set[str],
+    ready: Callable[[], None] | None,
+    *,
+    unmount: bool,
+) -> None:
     from . import loop
 
     pyfuse3 = loop.import_pyfuse3()
@@ -42,15 +61,13 @@ def serve(config: Config, fuse_fd: int, *, ready: Callable[[], None] | None = No
 
     os.umask(0)
     _raise_descriptor_limit()
-    operations = Operations(Overlay(config))
-    # libfuse takes a descriptor that is mounted already by this name (fuse_session_mount).
-    pyfuse3.init(operations, f"/dev/fd/{fuse_fd}", set())
+    pyfuse3.init(Operations(Overlay(config)), where, options)
     try:
         if ready is not None:
             ready()
         loop.run(pyfuse3)
     finally:
-        pyfuse3.close(unmount=False)
+        pyfuse3.close(unmount=unmount)
 
 
 def _raise_descriptor_limit() -> None:

@@ -103,7 +103,8 @@ class Overlay:
         if isinstance(node, Dir):
             if node.gone:
                 return 0
-            return st.st_nlink if len(node.lowers) + node.in_upper == 1 else 1
+            pure = len(node.lowers) + node.in_upper == 1
+            return st.st_nlink if pure and not self.config.static_nlink else 1
         if self.index is not None and (node.flags & LINKED or not node.in_upper):
             return self.index.nlink(node, st)
         return st.st_nlink

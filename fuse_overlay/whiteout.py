@@ -91,11 +91,16 @@ def redirect_of(name: bytes | int, attributes: list[str]) -> tuple[bytes, ...] |
     if REDIRECT.decode() not in attributes:
         return None
     value = read_xattr(name, REDIRECT)
-    if not value:
-        return None
+    return clean_redirect(value) if value else None
+
+
+def clean_redirect(value: bytes) -> tuple[bytes, ...] | None:
+    """The components of a redirect; None if it is no clean path."""
     parts = tuple(value.split(b"/"))
     names = parts[1:] if parts[0] == b"" else parts
-    if any(part in (b"", b".", b"..") for part in names) or (parts[0] != b"" and len(parts) > 1):
+    if not names or any(part in (b"", b".", b"..") for part in names):
+        return None
+    if parts[0] != b"" and len(parts) > 1:
         return None
     return parts
 
