@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import rootfs
 from tests.sbx_command import Sbx
 from tests.skips import unexpected_skips
 
@@ -89,3 +90,22 @@ def sbx(sbx_cache: Path) -> Iterator[Sbx]:
     """The real ``sbx`` with state directories of its own; nothing of it may outlive the test."""
     with Sbx.in_private_directories(cache=sbx_cache) as command:
         yield command
+
+
+@pytest.fixture(scope="session")
+def busybox_tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny root file system: a static busybox with all its names in /bin."""
+    program = rootfs.busybox()
+    if program is None:
+        pytest.skip("needs busybox-static")
+    path = tmp_path_factory.mktemp("rootfs") / "busybox.tar"
+    rootfs.write_busybox_tar(program, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def debian_tar() -> Path:
+    """Debian's root file system with apt, 120 MB, made by ``setup/rootfs``."""
+    if not rootfs.DEBIAN.exists():
+        pytest.skip(f"needs {rootfs.DEBIAN} (setup/rootfs)")
+    return rootfs.DEBIAN
