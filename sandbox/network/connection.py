@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -14,6 +15,7 @@ from typing import Literal
 from sandbox.errors import Conflict, SbxError, Unavailable
 from sandbox.network import pasta, slirp4netns
 from sandbox.network import ports as published
+from sandbox.network.loopback import keep_loopback_inside, open_netlink
 from sandbox.network.process import NetworkProcess, end, spawn, wait_reported
 from sandbox.network.resolver import needs_forwarder
 from sandbox.spec import NetworkMode, Port
@@ -31,6 +33,7 @@ class Connection:
     """A container's network: on its way until `wait_ready` returned, gone after `close`."""
 
     process: NetworkProcess | None = None
+    netlink: socket.socket | None = None  # of the container's namespace, until it is ready
     claimed: tuple[Port, ...] = ()
     notes: tuple[str, ...] = ()  # for the user, once
     api_socket: str | None = None
@@ -67,6 +70,8 @@ class Connection:
         ready, report = wait_reported(process, seconds, is_ready)
         if not ready:
             raise _failure(process.program, report.strip())
+        assert self.netlink is not None
+        keep_loopback_inside(self.netlink)
         if self.api_socket is not None:
             slirp4netns.publish(self.api_socket, self.claimed)
 
@@ -91,15 +96,25 @@ def start(
     path = find_program(program)
     with ExitStack() as starting, ExitStack() as running:
         claimed = published.claim(ports, starting)
-        if os.path.basename(path) == pasta.PROGRAM:
+        is_pasta = os.path.basename(path) == pasta.PROGRAM
+        api_socket = None if is_pasta or not claimed else _api_socket(starting)
+        if is_pasta:
             argv = pasta.command(path, claimed, forward_dns=needs_forwarder())
-            process = _run(argv, (userns, netns), (), starting, running)
-            return Connection(process, claimed, (), None, starting.pop_all(), running.pop_all())
-        api_socket = _api_socket(starting) if claimed else None
-        argv = slirp4netns.command(path, api_socket)
-        process = _run(argv, (userns, netns), (signal.SIGPIPE,), starting, running)
+        else:
+            argv = slirp4netns.command(path, api_socket)
+        # pasta takes an ignored SIGPIPE for an error, slirp4netns ends when it isn't ignored.
+        process = spawn(argv, userns, netns, ignored=() if is_pasta else (signal.SIGPIPE,))
+        starting.callback(os.close, process.report_fd)
+        running.callback(os.close, process.pidfd)
+        running.callback(end, process)
         return Connection(
-            process, claimed, (SLIRP_NOTE,), api_socket, starting.pop_all(), running.pop_all()
+            process=process,
+            netlink=starting.enter_context(open_netlink(netns)),
+            claimed=claimed,
+            notes=() if is_pasta else (SLIRP_NOTE,),
+            api_socket=api_socket,
+            starting=starting.pop_all(),
+            running=running.pop_all(),
         )
 
 
@@ -139,20 +154,6 @@ def find_program(program: Program | None = None) -> str:
 def has_forwarder() -> bool:
     """True when the program that `start` will take can hand on name look-ups (`resolv_conf`)."""
     return os.path.basename(find_program()) == pasta.PROGRAM
-
-
-def _run(
-    argv: Sequence[str],
-    namespaces: tuple[int, int],
-    ignored: Sequence[signal.Signals],
-    starting: ExitStack,
-    running: ExitStack,
-) -> NetworkProcess:
-    process = spawn(argv, *namespaces, ignored=ignored)
-    starting.callback(os.close, process.report_fd)
-    running.callback(os.close, process.pidfd)
-    running.callback(end, process)
-    return process
 
 
 def _api_socket(stack: ExitStack) -> str:
