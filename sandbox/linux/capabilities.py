@@ -174,7 +174,7 @@ def drop_privileges(
 ) -> None:
     """Become *uid*:*gid* with *groups* and *capabilities*, for good.
 
-    *groups* None: leave them (a namespace with one id can't set any). Setting ids needs the
+    *groups* None: leave them. Setting ids needs the
     capabilities that are given up here, and a change from root clears all sets on the way
     (capabilities(7), "Effect of user ID changes"); hence the order: bounding set, groups, gid,
     uid, then what is left. The securebits are reset first, because they may switch those effects
@@ -186,9 +186,29 @@ def drop_privileges(
     drop_bounding(keep)
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
     if groups is not None:
-        os.setgroups(groups)
+        _set_groups(groups)
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
     _, permitted, _ = capget()
     granted = keep & permitted if uid == 0 else 0
     capset(granted, granted, 0)
+
+
+def _set_groups(groups: Sequence[int]) -> None:
+    """setgroups(2), unless the namespace forbids it to everyone (one mapped id and no newgidmap).
+
+    The groups that the user has on the host then stay, as with every tool in that situation.
+    """
+    try:
+        os.setgroups(groups)
+    except PermissionError:
+        if not _setgroups_denied():
+            raise
+
+
+def _setgroups_denied() -> bool:
+    try:
+        with open("/proc/self/setgroups", "rb") as file:
+            return file.read().strip() == b"deny"
+    except OSError:
+        return False

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 import sys
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 INSTRUCTION = struct.Struct("=HBBI")
 DATA = struct.Struct("=iIQ6Q")  # struct seccomp_data (linux/seccomp.h)
@@ -76,6 +77,11 @@ def disassemble(program: bytes) -> list[Instruction]:
     return list(INSTRUCTION.iter_unpack(program))
 
 
+@lru_cache(maxsize=8)
+def _disassembled(program: bytes) -> list[Instruction]:
+    return disassemble(program)
+
+
 def check(program: bytes) -> None:
     """Raise ValueError unless the kernel would take *program* (net/core/filter.c)."""
     instructions = disassemble(program)
@@ -124,7 +130,7 @@ def evaluate(program: bytes, nr: int, arch: int, args: Iterable[int], pointer: i
     runs off its end; the kernel would have refused both.
     """
     data = DATA.pack(nr, arch, pointer, *args)
-    instructions = disassemble(program)
+    instructions = _disassembled(program)
     accumulator = 0
     position = 0
     while True:

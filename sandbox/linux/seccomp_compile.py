@@ -248,5 +248,5 @@ def _newest(profile: Profile, token: int) -> int | None:
     if permits(profile.default) or profile.default == RET_ERRNO | errno.ENOSYS:
         return None
     names = {name for rule in profile.rules for name in rule.names}
-    numbers = [LATE_CALLS.get(name) or resolve(name, token) or -1 for name in names]
-    return max((n for n in numbers if n >= 0), default=None)
+    numbers = [LATE_CALLS.get(name, resolve(name, token)) for name in names]
+    return max((n for n in numbers if n is not None and n >= 0), default=None)

@@ -45,6 +45,13 @@ def wait_readable(listener: int, seconds: float | None = None) -> bool:
     return any(event & select.POLLIN for _, event in events)
 
 
+def hung_up(listener: int) -> bool:
+    """True when the last process below the filter is gone (Linux 5.9)."""
+    poller = select.poll()
+    poller.register(listener, 0)
+    return any(event & select.POLLHUP for _, event in poller.poll(0))
+
+
 def receive(listener: int) -> Notification:
     """Return the next notification; blocks until there is one.
 
