@@ -37,8 +37,8 @@ def parse_volume(text: str, cwd: str) -> Mount:
     if not 1 <= len(parts) <= 3 or "" in parts:
         raise InvalidSpec(f"invalid volume: {text!r}", hint=_VOLUME_HINT)
     if len(parts) == 1:
-        return Mount("volume", _target(parts[0], text))
-    source, target = parts[0], _target(parts[1], text)
+        return Mount("volume", container_path(parts[0], text))
+    source, target = parts[0], container_path(parts[1], text)
     options = parts[2].split(",") if len(parts) == 3 else []
     readonly, flags = _options(options, text)
     type_, source = _source(source, cwd, text)
@@ -61,7 +61,11 @@ def _host_path(source: str, cwd: str) -> str:
     return posixpath.normpath(posixpath.join(cwd, source))
 
 
-def _target(target: str, whole: str) -> str:
+def container_path(target: str, whole: str) -> str:
+    """Return *target* as a normal absolute path; *whole* is what an error quotes.
+
+    Raises InvalidSpec, for / as well: nothing can be mounted there.
+    """
     if not target.startswith("/"):
         raise InvalidSpec(
             f"invalid mount: {whole!r}",
@@ -104,7 +108,7 @@ def _options(options: list[str], whole: str) -> tuple[bool, tuple[str, ...]]:
 def parse_tmpfs(text: str) -> Mount:
     """Return the mount of `--tmpfs TARGET[:OPTIONS]`. Raises InvalidSpec."""
     path, _, given = text.partition(":")
-    target = _target(path, text)
+    target = container_path(path, text)
     size, mode, rest = None, None, []
     for option in filter(None, given.split(",")):
         name, _, value = option.partition("=")
@@ -159,7 +163,7 @@ def parse_mount(text: str, cwd: str) -> Mount:
         )
     if "target" not in fields:
         raise InvalidSpec(f"invalid mount: {text!r}", detail="target is missing")
-    target = _target(fields["target"], text)
+    target = container_path(fields["target"], text)
     readonly = _boolean(fields.get("readonly", "false"), text)
     _check_fit(fields, type_, text)
     return Mount(

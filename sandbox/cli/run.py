@@ -1,0 +1,116 @@
+"""`sbx run`: a command in a new container."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import ExitStack, suppress
+
+from sandbox.cli.parser import Arguments, Command, Example
+from sandbox.cli.run_options import OPTIONS, run_options
+from sandbox.engine import names, profiles
+from sandbox.engine.context import Context
+from sandbox.engine.options import RunOptions
+from sandbox.engine.resolve import Identity, resolve
+from sandbox.errors import Conflict, UsageError
+from sandbox.spec import ContainerSpec
+from sandbox.state import Container, Containers
+
+
+def run(arguments: Arguments, context: Context) -> int:
+    from sandbox.engine import containers
+
+    options = run_options(arguments, context)
+    context.debug = context.debug or arguments.flag("debug")
+    _check_terminal(options)
+    spec = _spec(options, arguments, context)
+    if options.privileged:
+        _say_privileged(context)
+
+    def started(container: Container) -> None:
+        if spec.detach:
+            print(container.spec.id, flush=True)
+
+    with ExitStack() as stack:
+        cidfile = arguments.text("cidfile")
+        if cidfile is not None:
+            _write_cidfile(cidfile, spec.id)
+            stack.callback(_remove_unused, cidfile)
+        code = containers.run(spec, context, started)
+        stack.pop_all()
+    return code
+
+
+def _spec(options: RunOptions, arguments: Arguments, context: Context) -> ContainerSpec:
+    from sandbox.engine.images import find_image
+
+    profile = profiles.load(
+        arguments.text("profile") or "default",
+        context.paths,
+        home=context.environ.get("HOME") or "/",
+    )
+    image = find_image(options.image, context, pull=arguments.text("pull") or "missing")
+    known = Containers(context.paths).names
+    identity = Identity(
+        id=names.new_id(),
+        name=options.name or names.new_name(lambda name: os.path.lexists(known / name)),
+        created=time.time(),
+        cwd=os.getcwd() if profile.mount_cwd else "/",
+    )
+    return resolve(options, profile, image, identity)
+
+
+def _check_terminal(options: RunOptions) -> None:
+    if options.tty and options.interactive and not options.detach and not os.isatty(0):
+        raise UsageError("the input device is not a TTY", hint="leave out -t")
+
+
+def _say_privileged(context: Context) -> None:
+    from sandbox.engine.notices import say_once
+
+    say_once(
+        context,
+        "privileged",
+        "--privileged gives all capabilities within your own user namespace, and none on the host",
+    )
+
+
+def _write_cidfile(path: str, container_id: str) -> None:
+    try:
+        with open(path, "x") as file:
+            file.write(container_id)
+    except FileExistsError:
+        raise Conflict(
+            f"container ID file found: {path}", hint=f"is that container in use? If not: rm {path}"
+        ) from None
+    except OSError as err:
+        raise UsageError(f"can't write {path}", detail=err.strerror) from err
+
+
+def _remove_unused(path: str) -> None:
+    """Take the file away again: its container never ran."""
+    with suppress(OSError):
+        os.unlink(path)
+
+
+COMMAND = Command(
+    name="run",
+    arguments="IMAGE [COMMAND] [ARG...]",
+    summary="Run a command in a new container",
+    run=run,
+    options=OPTIONS,
+    at_least=1,
+    interspersed=False,
+    description="IMAGE is `host` (this machine's own root file system, below an overlay) or an "
+    "image of `sbx images`.",
+    completion="image",
+    examples=(
+        Example("sbx run --rm host python3 -c 'print(1)'", "Your own Python, in a sandbox"),
+        Example("sbx run --rm -it host bash", "A shell to look around"),
+        Example("sbx run --rm --profile untrusted host ./tool", "A program that you don't trust"),
+        Example(
+            "sbx run -d --name web -p 8080:80 -v ./site:/srv:ro host python3 -m http.server 80",
+            "A server in the background",
+        ),
+    ),
+)
