@@ -43,12 +43,3 @@ def timestamp(moment: float) -> str:
     """Return `2026-01-31 15:04:05 +0000 UTC` in the local zone."""
     local = time.localtime(moment)
     return time.strftime("%Y-%m-%d %H:%M:%S %z %Z", local)
-
-
-def rfc3339(moment: float | None) -> str:
-    """Return `2026-01-31T15:04:05.123456Z`; Go's zero time for None."""
-    if moment is None:
-        return "0001-01-01T00:00:00Z"
-    whole, fraction = divmod(round(moment * 1_000_000), 1_000_000)
-    digits = f".{fraction:06d}".rstrip("0") if fraction else ""
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + digits + "Z"
