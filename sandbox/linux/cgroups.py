@@ -111,7 +111,7 @@ def _make(
     one; and why better rungs did not hold."""
     direct = discover()
     if direct is not None and needed <= direct.controllers:
-        return Cgroup.create(direct.path, name_of(container_id)), ()
+        return _create(direct.path, container_id), ()
     reasons = [_shortfall(direct, needed)]
     if not needed:
         return None, tuple(reasons)
@@ -124,7 +124,17 @@ def _make(
     if not found:
         return None, tuple(reasons)
     best = max(found, key=lambda delegation: len(needed & delegation.controllers))
-    return Cgroup.create(best.path, name_of(container_id)), tuple(reasons)
+    return _create(best.path, container_id), tuple(reasons)
+
+
+def _create(parent: str, container_id: str) -> Cgroup:
+    name = name_of(container_id)
+    try:
+        return Cgroup.create(parent, name)
+    except FileExistsError:
+        # From an earlier run of this very container, which is dead or it would not be started.
+        Cgroup(f"{parent}/{name}").remove()
+        return Cgroup.create(parent, name)
 
 
 def _shortfall(direct: Delegation | None, needed: frozenset[str]) -> str:

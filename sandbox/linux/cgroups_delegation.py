@@ -59,8 +59,11 @@ def _candidates(own: Path) -> Iterator[Path]:
     it still gives cgroup.kill.
     """
     device = os.stat(own).st_dev
+    managed = _USER_SERVICE.search(str(own)) is not None
     for path in own.parents:
         if os.stat(path).st_dev != device or not _writable(path):
+            break
+        if managed and _USER_SERVICE.search(str(path)) is None:
             break
         if not _belongs_to_systemd(path):
             yield path
