@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from sandbox.cli.formatting import FORMAT, QUIET, Listing, print_line, print_listing
+from sandbox.cli.formatting import FORMAT, QUIET, Listing, print_line, print_listing, print_object
 from sandbox.cli.parser import Arguments, Command, Example
 from sandbox.engine import profiles
 from sandbox.engine.context import Context
@@ -36,34 +34,14 @@ def _row(name: str, context: Context) -> dict[str, str]:
 def show(arguments: Arguments, context: Context) -> int:
     home = context.environ.get("HOME") or "/"
     profile = profiles.load(arguments.positionals[0], context.paths, home=home)
-    settings = _settings(profile)
     form = arguments.text("format")
-    if form is not None:
-        from sandbox.cli.formatting import print_object
+    if form is None:
+        from sandbox.engine.profile_text import profile_text
 
-        print_object(settings, form)
-        return 0
-    for key, value in settings.items():
-        print_line(f"{key} = {_toml(value)}")
+        print_line(profile_text(profile).rstrip("\n"))
+    else:
+        print_object(to_json(profile), form)
     return 0
-
-
-def _settings(profile: profiles.Profile) -> dict[str, Any]:
-    """Return what the profile sets, what it extends included, by its fields' names."""
-    fields = to_json(profile)
-    return {name: value for name, value in fields.items() if value is not None and value != []} | {
-        name: value for name, value in fields.items() if name == "capabilities" and value == []
-    }
-
-
-def _toml(value: Any) -> str:
-    import json
-
-    if isinstance(value, list):
-        return f"[{', '.join(_toml(item) for item in value)}]"
-    if isinstance(value, dict):
-        return f"{{ {', '.join(f'{k} = {_toml(v)}' for k, v in value.items() if v is not None)} }}"
-    return json.dumps(value, ensure_ascii=False)
 
 
 LS = Command(
