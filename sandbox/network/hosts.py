@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from pathlib import Path
 
+from sandbox.network.addresses import CONTAINER
 from sandbox.network.resolver import read_text
 from sandbox.spec import NetworkMode
 
@@ -14,9 +15,9 @@ LOCALHOST = """\
 127.0.0.1\tlocalhost
 ::1\tlocalhost ip6-localhost ip6-loopback
 """
-# The container's own name gets a loopback address, as Debian gives it to a machine without a
-# permanent one: the address that the network program will assign is not known yet.
-OWN_ADDRESS = "127.0.1.1"
+# Where there is no other address, the own name gets this one (as Debian gives it to a machine
+# without a permanent address).
+ALONE = "127.0.1.1"
 
 
 def hosts(hostname: str, mode: NetworkMode) -> str:
@@ -29,7 +30,7 @@ def hosts(hostname: str, mode: NetworkMode) -> str:
         return read_text(HOST_FILE) or LOCALHOST
     text = LOCALHOST
     if hostname:
-        text += f"{OWN_ADDRESS}\t{hostname}\n"
+        text += f"{CONTAINER if mode == 'private' else ALONE}\t{hostname}\n"
     if mode == "private":
         text += portable_entries(read_text(HOST_FILE))
     return text

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from sandbox.network import addresses
 from sandbox.network.process import NETNS_PATH, REPORT_PATH, USERNS_PATH
-from sandbox.network.resolver import FORWARDER
 from sandbox.spec import Port
 
 PROGRAM = "pasta"
@@ -22,8 +22,12 @@ def command(program: str, ports: Sequence[Port], *, forward_dns: bool) -> list[s
         program,
         "--foreground",
         "--quiet",
-        # The host's addresses and routes on the inside too: no DHCP client is needed there.
+        # Addresses and routes are there when it starts: no DHCP client is needed.
         "--config-net",
+        # An IPv4 address of its own: with a copy of the host's (as for IPv6) it would learn that,
+        # and neither could connect to the other by it.
+        *("--address", addresses.CONTAINER, "--netmask", str(addresses.PREFIX)),
+        *("--gateway", addresses.GATEWAY),
         # By default the gateway's address leads to the host's loopback, and every port bound on
         # one side to the other. All that is closed; what is published is opened by name.
         "--no-map-gw",
@@ -37,7 +41,7 @@ def command(program: str, ports: Sequence[Port], *, forward_dns: bool) -> list[s
         *("--userns", USERNS_PATH, "--netns", NETNS_PATH),
     ]
     if forward_dns:
-        argv += ["--dns-forward", FORWARDER]
+        argv += ["--dns-forward", addresses.FORWARDER]
     return argv
 
 

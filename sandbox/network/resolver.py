@@ -7,12 +7,8 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+from sandbox.network.addresses import FORWARDER
 from sandbox.spec import NetworkMode
-
-# What the container asks when the host's resolver is out of its reach (on the host's loopback or
-# on an address that the container has itself): pasta hands on what is sent to port 53 there. Link
-# local (RFC 3927), so that it hides no real host.
-FORWARDER = "169.254.1.1"
 
 HOST_FILE = Path("/etc/resolv.conf")
 # systemd-resolved(8) keeps here the servers that it asks itself.
@@ -78,13 +74,15 @@ def reachable(servers: list[str], is_local: Callable[[IPAddress], bool]) -> list
         # A link-local server is named with the host's interface (fe80::1%eth0), which the
         # container does not have.
         scoped = getattr(address, "scope_id", None) is not None
-        if not (scoped or address.is_loopback or address.is_unspecified or is_local(address)):
+        # pasta gives it the host's IPv6 addresses: there it would ask itself.
+        own = address.version == 6 and is_local(address)
+        if not (scoped or own or address.is_loopback or address.is_unspecified):
             result.append(server)
     return result
 
 
 def is_local_address(address: IPAddress) -> bool:
-    """True when the host itself has *address*: pasta gives it to the container as well."""
+    """True when the host itself has *address*."""
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:

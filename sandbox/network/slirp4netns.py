@@ -1,4 +1,4 @@
-"""slirp4netns(1): where there is no pasta. Slower, one fixed private address, no IPv6 ports."""
+"""slirp4netns(1): where there is no pasta. Slower, and IPv4 alone."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import socket
 from collections.abc import Sequence
 
 from sandbox.errors import Conflict
+from sandbox.network import addresses
 from sandbox.network.process import NETNS_PATH, READY_FD, USERNS_PATH
 from sandbox.spec import Port
 
@@ -21,11 +22,11 @@ def command(program: str, api_socket: str | None) -> list[str]:
         program,
         "--configure",
         "--mtu=65520",
-        "--enable-ipv6",
-        # Closes 10.0.2.2, which leads to the host's loopback.
+        f"--cidr={addresses.NETWORK}/{addresses.PREFIX}",
+        # Closes the gateway's address, which leads to the host's loopback.
         "--disable-host-loopback",
-        # 10.0.2.3 leads to the host's resolver, and where that is on the loopback, to every port
-        # there: libslirp looks at the address alone.
+        # Its resolver's address leads to the host's, and where that is on the loopback, to every
+        # port there: libslirp looks at the address alone.
         "--disable-dns",
         "--enable-sandbox",
         "--enable-seccomp",

@@ -1,8 +1,8 @@
-"""A small network for tests: a "host" that is a network namespace, and containers connected to it.
+"""A small network for tests: a "host" that is a network namespace, and containers on it.
 
-Nothing of the real host's network is used, so that the tests need no outside and the "host" may have
-any resolver and privileged port. Sockets are made inside a namespace by a forked child, which sends
-them here: a test holds both ends.
+Nothing of the real host's network is used, so that the tests need no outside and the "host" may
+have any resolver and privileged port. Sockets are made inside a namespace by a forked child, which
+sends them here: a test holds both ends.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ ADDRESS = "10.9.8.7"
 ADDRESS6 = "fd09:8:7::1"
 GATEWAY = "10.9.8.1"
 GATEWAY6 = "fd09:8:7::ff"
+OUTSIDE = "10.50.0.1"  # stands for another machine: no address that the container has itself
+LIMIT = 10.0  # seconds that anything may take
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,9 @@ class Namespace:
     """The user and network namespaces of a process that does nothing else."""
 
     pid: int
+    opened: contextlib.ExitStack  # closes the sockets with the namespace
 
-    def socket(self, make: Callable[[], socket.socket]) -> socket.socket:
+    def open(self, make: Callable[[], socket.socket]) -> socket.socket:
         """Return the socket that *make* makes in there; its OSError is raised here."""
         here, there = socket.socketpair()
         with here, there:
@@ -47,7 +50,9 @@ class Namespace:
             message, fds, _, _ = socket.recv_fds(here, 64, 1)
             os.waitpid(child, 0)
         if fds:
-            return socket.socket(fileno=fds[0])
+            made = self.opened.enter_context(socket.socket(fileno=fds[0]))
+            made.settimeout(LIMIT)
+            return made
         number = int(message)
         raise OSError(number, os.strerror(number))
 
@@ -88,8 +93,8 @@ class Container(Namespace):
 @contextlib.contextmanager
 def host() -> Iterator[Namespace]:
     """A network namespace with one interface, addresses and default routes of both families."""
-    with _held(_wait_forever, "host") as pid:
-        namespace = Namespace(pid)
+    with _held(_wait_forever, "host") as pid, contextlib.ExitStack() as opened:
+        namespace = Namespace(pid, opened)
         for command in (
             "ip link set lo up",
             "ip link add eth0 type veth peer name wire",
@@ -99,6 +104,7 @@ def host() -> Iterator[Namespace]:
             f"ip -6 addr add {ADDRESS6}/64 dev eth0 nodad",
             f"ip route add default via {GATEWAY}",
             f"ip -6 route add default via {GATEWAY6}",
+            f"ip addr add {OUTSIDE}/32 dev wire",
         ):
             namespace.run(*command.split())
         yield namespace
@@ -131,7 +137,9 @@ def container(
             report = json.loads(file.readline())
         if "error" in report:
             raise _error(report)
-        yield Container(report["pid"], supervisor, report["program"], tuple(report["ports"]))
+        with contextlib.ExitStack() as opened:
+            published = tuple(report["ports"])
+            yield Container(report["pid"], opened, supervisor, report["program"], published)
     finally:
         os.close(keep)
         os.waitpid(supervisor, 0)
