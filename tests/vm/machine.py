@@ -81,7 +81,8 @@ def run(
     status = job / "status"
     if in_time and status.exists():
         return int(status.read_text())
-    console.write((scratch / "console").read_bytes() + (scratch / "qemu.log").read_bytes())
+    for log in (scratch / name for name in ("console", "qemu.log", "host.log", "job.log")):
+        console.write(log.read_bytes() if log.exists() else b"")
     raise NoAnswer("timed out" if not in_time else "the machine ended without an exit status")
 
 
