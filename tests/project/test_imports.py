@@ -19,7 +19,7 @@ LAYERS = (
     ("container",),
     ("supervisor",),
     ("engine",),
-    ("build", "dev"),
+    ("build", "dev", "doctor"),
     ("library",),
     ("cli", "api", "pytest_plugin"),
     ("client", "launcher", "command_process", "__init__", "__main__"),  # the entry points
