@@ -22,6 +22,8 @@ from sandbox import wire
 
 _IDLE_SECONDS = 600.0
 _CHECK_SECONDS = 5.0
+# These look at the host as the user sees it, not from the storage namespace.
+_ON_HOST = ("doctor",)
 
 
 def spawn(key: str) -> None:
@@ -111,14 +113,14 @@ def _serve(listener: socket.socket, path: str, user) -> None:  # type: ignore[no
 
 def _become_command(connection: socket.socket, user) -> None:  # type: ignore[no-untyped-def]
     from sandbox import command_process
-    from sandbox.cli.commands import COMMANDS, find
+    from sandbox.cli.commands import find
 
     try:
         request, fds = wire.receive_with_fds(connection, 4)
         if len(fds) != 4:
             os._exit(1)
         found = find(request["argv"])
-        if found is not None and not COMMANDS[found[0]].in_userns:
+        if found is not None and found[0] in _ON_HOST:
             wire.send(connection, {"cold": True})
             os._exit(0)
         command_process.run_warm(connection, request, fds, user)

@@ -45,7 +45,7 @@ class Endpoints:
     channel: Channel
     overlay: socket.socket | None  # where the overlay server waits for the FUSE descriptor
     stdio: tuple[int, int, int] | None  # None with a terminal
-    staging: int  # a directory of ours to attach the root to, for pivot_root
+    staging: str  # a directory of ours to attach the root to, for pivot_root
 
 
 def outer(plan: ContainerPlan, ends: Endpoints) -> NoReturn:
@@ -60,6 +60,10 @@ def outer(plan: ContainerPlan, ends: Endpoints) -> NoReturn:
         sources = mounting.collect_sources(plan.steps)
         # Kernel overlay: the mounter's credentials are those that open the layers later.
         root = mounting.mount_root(plan.root, lambda fd: _hand_over(ends, fd))
+        # Opened here: a descriptor from the host's mount namespace is no target (move_mount(2)).
+        staging = os.open(ends.staging, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        attach(root, staging)
+        os.close(staging)
         if fork_sibling(CLONE_NEWPID) == 0:
             _inner(plan, ends, root, sources)
     except BaseException as err:
@@ -92,7 +96,7 @@ def _inner(plan: ContainerPlan, ends: Endpoints, root: int, sources: dict[str, i
         os.setsid()
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
-        _set_up(plan, ends.staging, root, sources)
+        _set_up(plan, root, sources)
         slave = _attach_stdio(plan, ends)
         ends.channel.expect("go")
         if plan.process.init:
@@ -108,11 +112,10 @@ def _inner(plan: ContainerPlan, ends: Endpoints, root: int, sources: dict[str, i
     os._exit(125)
 
 
-def _set_up(plan: ContainerPlan, staging: int, root: int, sources: dict[str, int]) -> None:
+def _set_up(plan: ContainerPlan, root: int, sources: dict[str, int]) -> None:
     if plan.namespaces & CLONE_NEWNET:
         loopback.bring_up()
     sethostname(plan.hostname)
-    attach(root, staging)
     mounter = mounting.Mounter(root, sources)
     steps = plan.steps
     proc = next((i for i, s in enumerate(steps) if s.target == "/proc"), -1)

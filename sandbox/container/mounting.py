@@ -202,8 +202,9 @@ class Mounter:
             attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
             mount = new_mount("tmpfs", options, attributes | MOUNT_ATTR_NOEXEC, source="masked")
         else:
-            null = self._sources["/dev/null"]
+            null = openat2(self._root, "/dev/null", os.O_PATH, resolve=_STRICT)
             mount = open_tree(null, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH)
+            os.close(null)
             mount_setattr(mount, "", AT_EMPTY_PATH, attr_set=MOUNT_ATTR_RDONLY)
         attach(mount, found)
         os.close(mount)

@@ -13,18 +13,27 @@ def maps_for(spec: ContainerSpec, context: Context) -> tuple[idmap.Map, idmap.Ma
 
     Raises Unavailable for a mapping that needs subordinate ids where there are none.
     """
-    uids = idmap.mapped_ids("/proc/self/uid_map")
-    gids = idmap.mapped_ids("/proc/self/gid_map")
-    if spec.userns == "keep-id":
-        user = context.user
-        return idmap.keep_id_map(uids, user.uid), idmap.keep_id_map(gids, user.gid), ()
-    if spec.userns == "auto":
-        if uids > 1 and gids > 1:
-            return idmap.auto_map(uids), idmap.auto_map(gids), ()
+    uids = idmap.read_map("/proc/self/uid_map")
+    gids = idmap.read_map("/proc/self/gid_map")
+    single = min(idmap.total(uids), idmap.total(gids)) == 1
+    warnings: tuple[str, ...] = ()
+    if spec.userns == "auto" and single:
         if spec.profile == "default":  # asked for by hand
             raise Unavailable(
                 "--userns auto needs subordinate ids, and this user has none", hint="sbx doctor"
             )
-        warning = "no subordinate ids: the container's root is your own user id outside of it"
-        return idmap.root_map(1), idmap.root_map(1), (warning,)
-    return idmap.root_map(uids), idmap.root_map(gids), ()
+        warnings = ("no subordinate ids: the container's root is your own user id outside of it",)
+    user = context.user
+    return (
+        idmap.split(_wanted(spec, idmap.total(uids), user.uid, single), uids),
+        idmap.split(_wanted(spec, idmap.total(gids), user.gid, single), gids),
+        warnings,
+    )
+
+
+def _wanted(spec: ContainerSpec, available: int, own_id: int, single: bool) -> idmap.Map:
+    if spec.userns == "keep-id":
+        return idmap.keep_id_map(available, own_id)
+    if spec.userns == "auto" and not single:
+        return idmap.auto_map(available)
+    return idmap.root_map(available)

@@ -147,6 +147,7 @@ class _Run:
         hooks = Hooks(
             ready=self.network.wait_ready,
             running=lambda: self._running(started),
+            over=self.network.close,
             ended=self._ended,
             control=control_path(self.context, spec.id),
         )

@@ -112,7 +112,22 @@ def _write(path: str, content: str) -> None:
         os.close(descriptor)
 
 
-def mapped_ids(path: str = "/proc/self/uid_map") -> int:
-    """Return how many ids the own user namespace maps."""
+def read_map(path: str = "/proc/self/uid_map") -> Map:
+    """Return the map of the own user namespace (or of the one that *path* tells of)."""
     with open(path) as file:
-        return sum(int(line.split()[2]) for line in file)
+        return tuple(Range(*map(int, line.split())) for line in file)
+
+
+def split(mapping: Map, parent: Map) -> Map:
+    """Cut *mapping* where the parent's map has seams.
+
+    The kernel takes a range only when the parent maps it in one piece (user_namespaces(7)).
+    """
+    pieces = []
+    for r in mapping:
+        for p in parent:
+            first = max(r.outside, p.inside)
+            last = min(r.outside + r.count, p.inside + p.count)
+            if first < last:
+                pieces.append(Range(r.inside + first - r.outside, first, last - first))
+    return tuple(pieces)

@@ -38,8 +38,9 @@ async def listen(
 ) -> None:
     """Serve the control socket until *ended*, then finish the answers that are due."""
     path.unlink(missing_ok=True)
-    with trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        await listener.bind(os.fspath(path))
+    plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    plain.bind(os.fspath(path))  # trio's would do it in a thread
+    with trio.socket.from_stdlib_socket(plain) as listener:
         listener.listen(16)
         task_status.started()
         try:

@@ -35,7 +35,7 @@ from sandbox.linux.syscalls import (
     prctl,
     setns,
 )
-from sandbox.supervisor.start import Pipes, open_pipes
+from sandbox.supervisor.start import Pipes, end, open_pipes
 
 _ALL = (
     CLONE_NEWUSER
@@ -79,8 +79,10 @@ def join(init: ProcessRef, plan: ProcessPlan, cgroup: Cgroup | None, *, stdin: b
         if cgroup is not None:
             cgroup.add(pid)
         ours.send({"step": "go"})
-    finally:
-        os.waitpid(outer, 0)
+    except BaseException:
+        end(outer)
+        raise
+    os.waitpid(outer, 0)
     return Joined(ours, pid, pipes)
 
 

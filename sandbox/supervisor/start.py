@@ -48,7 +48,7 @@ class Started:
         """End everything: the guard's death is that of the whole container."""
         self.channel.close()
         if self.guard is not None:
-            _end(self.guard)
+            end(self.guard)
         self.resources.close()
 
 
@@ -74,7 +74,6 @@ def start(
         stack.callback(ours.close)
         overlay_end, mount_end = socket.socketpair()
         pipes = None if plan.process.tty else open_pipes(stdin)
-        staging = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         own_pidfd = os.pidfd_open(os.getpid())
         sys.stdout.flush()
         sys.stderr.flush()
@@ -84,16 +83,16 @@ def start(
         guard = os.fork()
         if guard == 0:
             _be_guard(config, overlay_end, own_pidfd)
-        stack.callback(_end, guard)
+        stack.callback(end, guard)
         outer = os.fork()
         if outer == 0:
-            _be_init(plan, theirs, mount_end, pipes, staging)
+            _be_init(plan, theirs, mount_end, pipes, str(directory))
         theirs.close()
         overlay_end.close()
         # The guard of a kernel overlay waits for the end of this socket.
         if config is not None:
             mount_end.close()
-        for descriptor in (staging, own_pidfd, *(pipes.theirs if pipes else ())):
+        for descriptor in (own_pidfd, *(pipes.theirs if pipes else ())):
             os.close(descriptor)
         init, namespaces = _accompany(outer, plan, ours, cgroup)
         pidfd = os.pidfd_open(init)
@@ -128,8 +127,10 @@ def _accompany(
         channel.send({"step": "mapped"})
         namespaces, _ = channel.expect("namespaces")
         _, init = channel.expect("hello")
-    finally:
-        os.waitpid(outer, 0)
+    except BaseException:
+        end(outer)
+        raise
+    os.waitpid(outer, 0)
     return init, (namespaces[0], namespaces[1])
 
 
@@ -175,7 +176,7 @@ def _be_init(
     channel: Channel,
     overlay: socket.socket,
     pipes: Pipes | None,
-    staging: int,
+    staging: str,
 ) -> NoReturn:
     from sandbox.container import init
 
@@ -184,7 +185,7 @@ def _be_init(
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     set_name("sbx-init")
     stdio = pipes.theirs if pipes else None
-    kept = (channel.fileno(), overlay.fileno(), staging, *(stdio or ()))
+    kept = (channel.fileno(), overlay.fileno(), *(stdio or ()))
     with_null = _null_streams()
     close_all_but((*with_null, *kept))
     init.outer(plan, init.Endpoints(channel, overlay, stdio, staging))
@@ -198,7 +199,7 @@ def _null_streams() -> tuple[int, int, int]:
     return (0, 1, 2)
 
 
-def _end(pid: int) -> None:
+def end(pid: int) -> None:
     """Kill and reap a child of ours."""
     try:
         os.kill(pid, signal.SIGKILL)

@@ -1,53 +1,76 @@
 """Copying the container's streams between its pipes or pty and the client's descriptors.
 
 The client's descriptors are never made non-blocking: the flag belongs to the open file, which the
-user's shell shares. A write that might block goes to a thread.
+user's shell shares. A pipe or terminal is opened anew through /proc/self/fd instead, which gives
+an open file of our own. No threads: after unshare(CLONE_NEWPID) a process can't start any
+(clone(2), CLONE_THREAD), and one that could hang must not be needed.
 """
 
 from __future__ import annotations
 
 import os
-import select
+import socket
 import stat
 from collections.abc import Callable
 
 import trio
 
 _CHUNK = 1 << 20
-# A pipe that polls writable takes this much without blocking (pipe(7), PIPE_BUF).
-_ATOMIC = 4096
+# A blocking pipe or terminal that polls writable takes at least this much (pipe(7), PIPE_BUF;
+# n_tty wakes writers at 256 bytes).
+_PIPE_ATOMIC = 4096
+_TTY_ATOMIC = 256
 
 
 class Sink:
     """Where output goes: one of the client's descriptors, until the client is gone."""
 
     def __init__(self, descriptor: int | None) -> None:
-        self.descriptor = descriptor
         self.broken = False  # the reader closed its end
-        self._never_blocks = descriptor is None or _is_file(descriptor)
         self._scope: trio.CancelScope | None = None
+        self._descriptor = descriptor
+        self._waits = descriptor is not None and not _never_blocks(descriptor)
+        self._limit = _CHUNK
+        self._socket: socket.socket | None = None
+        if descriptor is not None and self._waits:
+            self._open_anew(descriptor)
+
+    def _open_anew(self, descriptor: int) -> None:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISSOCK(mode):
+            self._socket = socket.socket(fileno=os.dup(descriptor))
+            return
+        flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        try:
+            self._descriptor = os.open(f"/proc/self/fd/{descriptor}", flags)
+        except OSError:  # somebody else's terminal, after su(1)
+            self._limit = _PIPE_ATOMIC if stat.S_ISFIFO(mode) else _TTY_ATOMIC
 
     async def write(self, data: bytes) -> None:
         """Write all of *data*; what a vanished client can't take is dropped."""
-        descriptor = self.descriptor
-        if descriptor is None or self.broken:
-            return
+        view = memoryview(data)
         try:
-            if self._never_blocks or (len(data) <= _ATOMIC and _writable(descriptor)):
-                data = data[os.write(descriptor, data) :]
-            if data:
-                with trio.CancelScope() as self._scope:
-                    await trio.to_thread.run_sync(
-                        _write_all, descriptor, data, abandon_on_cancel=True
-                    )
-        except BrokenPipeError:
+            with trio.CancelScope() as self._scope:
+                while view and self._descriptor is not None and not self.broken:
+                    if self._waits and self._limit < _CHUNK:
+                        await trio.lowlevel.wait_writable(self._descriptor)
+                    try:
+                        view = view[self._put(self._descriptor, view[: self._limit]) :]
+                    except BlockingIOError:
+                        await trio.lowlevel.wait_writable(self._descriptor)
+        except (BrokenPipeError, ConnectionResetError):
             self.broken = True
         except OSError:
-            self.descriptor = None  # a terminal that hung up, a full disk
+            self._descriptor = None  # a terminal that hung up, a full disk
+
+    def _put(self, descriptor: int, view: memoryview) -> int:
+        if self._socket is not None:
+            return self._socket.send(view, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        return os.write(descriptor, view)
 
     def detach(self) -> None:
-        """The client is gone: drop what comes, and a write that hangs."""
-        self.descriptor = None
+        """The client is gone: drop what comes, and a write that waits."""
+        self._descriptor = None
         if self._scope is not None:
             self._scope.cancel()
 
@@ -87,7 +110,7 @@ async def copy_input(
     *inspect* may change what goes through; it returns None to end the copying (detach keys).
     """
     os.set_blocking(target, False)
-    plain = _is_file(source)
+    plain = _never_blocks(source)
     while True:
         if not plain:
             await trio.lowlevel.wait_readable(source)
@@ -113,24 +136,9 @@ async def copy_input(
                 return  # nobody reads it any more
 
 
-def _is_file(descriptor: int) -> bool:
+def _never_blocks(descriptor: int) -> bool:
     """True for what epoll(7) can't watch and what never blocks: files, /dev/null."""
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
         return True
     return stat.S_ISCHR(mode) and not os.isatty(descriptor)
-
-
-def _writable(descriptor: int) -> bool:
-    poller = select.poll()
-    poller.register(descriptor, select.POLLOUT)
-    return any(event & select.POLLOUT for _, event in poller.poll(0))
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        try:
-            view = view[os.write(descriptor, view) :]
-        except BlockingIOError:  # somebody else made it non-blocking
-            select.select([], [descriptor], [])

@@ -48,7 +48,8 @@ class Hooks:
 
     ready: Callable[[], None]  # the mounts are made: wait for the network
     running: Callable[[], None]  # the command is being executed
-    ended: Callable[[Outcome], None]  # it is over; output may still be on the way to the client
+    over: Callable[[], None]  # pid 1 has ended: release what was there for it
+    ended: Callable[[Outcome], None]  # all of it is over; output may still be on the way to the client
     control: Path | None  # where to listen for other commands
 
 
@@ -64,6 +65,7 @@ class Supervision:
     outcome: Outcome = field(default_factory=Outcome)
     ended: trio.Event = field(default_factory=trio.Event)
     _control_done: trio.Event = field(default_factory=trio.Event)
+    _guard_gone: trio.Event = field(default_factory=trio.Event)
     _is_over: bool = False
     _output: int = 0
     _master: int | None = None
@@ -222,6 +224,7 @@ class Supervision:
 
     async def _watch_guard(self) -> None:
         await trio.lowlevel.wait_readable(self.started.guard_pidfd)
+        self._guard_gone.set()
         if not self._is_over and self.outcome.error is None:
             self.outcome.error = SbxError(
                 "the overlay server ended unexpectedly", detail="the container was killed"
@@ -271,6 +274,9 @@ class Supervision:
         if self.outcome.error is None:
             self.outcome.exit_code = TIMED_OUT if self.outcome.timed_out else code
         self._input_scope.cancel()
+        # The network program lives in the guard's pid namespace, and the guard can't end before
+        # all in it are reaped.
+        self.hooks.over()
         if self.started.guard is not None:
             await self._end_guard(self.started.guard)
         if self._denials is not None:
@@ -283,11 +289,12 @@ class Supervision:
         self.started.resources.close()
         if not self.spec.remove:
             with trio.move_on_after(_UNMOUNT_SECONDS):
-                await trio.lowlevel.wait_readable(self.started.guard_pidfd)
+                await self._guard_gone.wait()
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.started.guard_pidfd, signal.SIGKILL)
-        await trio.lowlevel.wait_readable(self.started.guard_pidfd)
-        os.waitpid(guard, 0)
+        with trio.move_on_after(_UNMOUNT_SECONDS):
+            await self._guard_gone.wait()
+            os.waitpid(guard, 0)
 
 
 def _reap(pidfd: int) -> int:
