@@ -46,7 +46,10 @@ def wait_readable(listener: int, seconds: float | None = None) -> bool:
 
 
 def hung_up(listener: int) -> bool:
-    """True when the last process below the filter is gone (Linux 5.9)."""
+    """True when the last process below the filter is gone (Linux 5.9).
+
+    Gone means reaped on the kernels that keep a zombie's filter (6.1 does, 6.18 does not).
+    """
     poller = select.poll()
     poller.register(listener, 0)
     return any(event & select.POLLHUP for _, event in poller.poll(0))

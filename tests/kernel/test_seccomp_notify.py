@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 import socket
 import struct
 from collections.abc import Callable, Iterator
@@ -72,7 +73,8 @@ def confined(tmp_path: Path) -> Start:
         finally:
             os.close(listener)
             os.close(reading)
-            os.waitpid(pid, 0)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
 
     return start
 
@@ -138,7 +140,7 @@ def test_a_caller_that_was_killed_is_no_error(confined: Start) -> None:
         notification = seccomp_notify.receive(child.listener)
         assert not seccomp_notify.hung_up(child.listener)
         pidfd = os.pidfd_open(child.pid)
-        os.kill(child.pid, 9)
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOWAIT)
         os.close(pidfd)
 
@@ -150,6 +152,7 @@ def test_the_listener_hangs_up_with_the_last_process(confined: Start) -> None:
     """Then there is nothing to wait for."""
     with confined(os.getpid) as child:
         assert child.result() == 0
+        os.waitpid(child.pid, 0)
         assert not seccomp_notify.wait_readable(child.listener, SECONDS)
         assert seccomp_notify.hung_up(child.listener)
 
