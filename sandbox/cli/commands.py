@@ -40,6 +40,7 @@ COMMANDS = {
     "images": Entry(_IMAGES, "images", "List images"),
     "import": Entry(_IMAGES, "import_", "Make an image from a root file system", in_userns=True),
     "rmi": Entry(_IMAGES, "rmi", "Remove one or more images", in_userns=True),
+    "image prune": Entry("", "prune_images", "Remove unused images", in_userns=True),
     "profile ls": Entry(_SBX, "profile:LS", "List profiles"),
     "profile show": Entry(_SBX, "profile:SHOW", "Show what a profile sets"),
     "system df": Entry(_SBX, "system:DF", "Show how much disk space is used", in_userns=True),

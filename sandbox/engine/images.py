@@ -14,6 +14,8 @@ def find_image(reference: str, context: Context, *, pull: str = "missing") -> Im
     """Return the image that *reference* names. Raises NotFound."""
     from sandbox.image.store import Store
 
+    # Which owners the layers' files have depends on the ids that there are.
+    context.enter_storage()
     return Store(context.paths).resolve(reference)
 
 

@@ -48,13 +48,23 @@ class Applied:
 
     size: int = 0  # bytes of all files
     entries: int = 0
-    left_out: list[str] = field(default_factory=list)  # the first things that were refused
-    left_out_count: int = 0
+    # What was refused, by its kind ("device node"): how often, and the first names.
+    left_out: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, list[str]] = field(default_factory=dict)
 
-    def leave_out(self, what: str) -> None:
-        self.left_out_count += 1
-        if len(self.left_out) < 10:
-            self.left_out.append(what)
+    def leave_out(self, kind: str, name: bytes) -> None:
+        self.left_out[kind] = self.left_out.get(kind, 0) + 1
+        examples = self.examples.setdefault(kind, [])
+        if len(examples) < 3:
+            examples.append(printable(name))
+
+    def describe_left_out(self) -> str:
+        """Return `8 × device node (dev/null, dev/zero, dev/tty …)`."""
+        parts = []
+        for kind, count in self.left_out.items():
+            names = ", ".join(self.examples[kind]) + (" …" if count > 3 else "")
+            parts.append(f"{count} × {kind} ({names})")
+        return "; ".join(parts)
 
 
 def apply_layer(stream: TarStream, root: int, ownership: Ownership, limits: LayerLimits) -> Applied:
@@ -134,7 +144,7 @@ class _Writer:
         if name.startswith(_WHITEOUT):
             self._whiteout(parent, name)
         elif entry.kind == "device":
-            self.applied.leave_out(f"device node {printable(entry.name)}")
+            self.applied.leave_out("device node", entry.name)
         else:
             self._makers[entry.kind](entry, parent, name)
             if entry.kind == "dir":
@@ -321,7 +331,7 @@ class _Writer:
         if name == _OPAQUE:
             self._set_opaque(parent, b".")
         elif hidden.startswith(_WHITEOUT):
-            self.applied.leave_out(f"unknown mark {printable(name)}")  # aufs's own
+            self.applied.leave_out("unknown mark", name)  # aufs's own
         elif hidden in (b"", b".", b".."):
             raise StoreError("layer refused", detail=f"a whiteout of {hidden.decode()!r}")
         else:
@@ -386,14 +396,12 @@ class _Writer:
 
     def _set_xattr(self, entry: Entry, descriptor: int, name: str, value: bytes) -> None:
         if name.startswith(_RESERVED_XATTRS):
-            self.applied.leave_out(f"attribute {printable(os.fsencode(name))}")
+            self.applied.leave_out("reserved attribute", os.fsencode(name))
             return
         try:
             os.setxattr(descriptor, name, value)
         except (OSError, ValueError):
-            self.applied.leave_out(
-                f"attribute {printable(os.fsencode(name))} of {printable(entry.name)}"
-            )
+            self.applied.leave_out(f"attribute {printable(os.fsencode(name))}", entry.name)
 
 
 def _moment(entry: Entry) -> int:

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO
 
 from sandbox.errors import Conflict, InvalidSpec, NotFound, SbxError
 from sandbox.image import garbage, locks
@@ -39,6 +38,8 @@ from sandbox.image.names import (
 from sandbox.image.platform import own_platform
 from sandbox.image.reference import Reference, is_digest, parse_reference
 from sandbox.paths import Paths
+
+__all__ = ["BUILTIN", "Image", "InUse", "Removed", "Store", "Usage"]
 
 _SHORT_ID = re.compile(r"[0-9a-f]{1,64}")
 
@@ -198,7 +199,7 @@ class Store:
 
     def import_rootfs(
         self,
-        source: str | os.PathLike[str] | BinaryIO,
+        source: str | os.PathLike[str] | int,
         reference: str,
         *,
         changes: Iterable[str] = (),
@@ -208,7 +209,8 @@ class Store:
     ) -> Image:
         """Make an image of one layer from a root file system's tar archive, packed or not.
 
-        *refused* is told what was left out. Raises InvalidSpec, StoreError.
+        *source* is a path, or a descriptor to read from. *refused* is told what was left out.
+        Raises InvalidSpec, StoreError.
         """
         name = name_for(reference) if reference else None
         config = apply_changes(ImageConfig(), changes)
@@ -226,7 +228,7 @@ class Store:
             )
             manifest = write_image(self.blobs, to_json(document), (layer.descriptor,), platform)
             self.name(manifest.descriptor, name)
-        if refused and layer.applied.left_out_count:
+        if refused and layer.applied.left_out:
             refused(layer.applied)
         return self.find(manifest.config.digest)
 
@@ -331,9 +333,9 @@ def _not_found(reference: str) -> NotFound:
 
 
 @contextmanager
-def _opened(source: str | os.PathLike[str] | BinaryIO) -> Iterator[int]:
-    if not isinstance(source, str | os.PathLike):
-        yield source.fileno()
+def _opened(source: str | os.PathLike[str] | int) -> Iterator[int]:
+    if isinstance(source, int):
+        yield source
         return
     try:
         descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
@@ -345,5 +347,5 @@ def _opened(source: str | os.PathLike[str] | BinaryIO) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _source_name(source: str | os.PathLike[str] | BinaryIO) -> str:
-    return os.path.basename(os.fspath(source)) if isinstance(source, str | os.PathLike) else "-"
+def _source_name(source: str | os.PathLike[str] | int) -> str:
+    return "-" if isinstance(source, int) else os.path.basename(os.fspath(source))
