@@ -63,7 +63,10 @@ def _slice(value: Any, *bounds: Any) -> Any:
 def _json(value: Any) -> str:
     import json
 
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+    if isinstance(value, Mapping):
+        # A row's methods are for templates.
+        value = {key: item for key, item in value.items() if not callable(item)}
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _join(items: Any, separator: Any = "") -> str:
