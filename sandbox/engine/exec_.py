@@ -102,7 +102,13 @@ def _supervise(container: Container, options: ExecOptions, context: Context, joi
             sys.stdout.flush()
             context.link.finish(0)
 
-    hooks = Hooks(ready=lambda: None, running=running, ended=lambda _: None, control=None)
+    hooks = Hooks(
+        ready=lambda: None,
+        running=running,
+        over=lambda: None,
+        ended=lambda _: None,
+        control=None,
+    )
     supervision = Supervision(spec, started, context.link, None, hooks)
     outcome = trio.run(supervision.run, restrict_keyboard_interrupt_to_checkpoints=True)
     if outcome.error is not None:

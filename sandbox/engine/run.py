@@ -14,7 +14,7 @@ from fuse_overlay.config import Config
 from sandbox.container.build_plan import container_plan
 from sandbox.container.plan import ContainerPlan
 from sandbox.engine.context import Context
-from sandbox.engine.filters import filter_for
+from sandbox.engine.filters import explainer_for, filter_for
 from sandbox.engine.ids import maps_for
 from sandbox.engine.notices import say_once
 from sandbox.engine.removal import discard
@@ -96,6 +96,7 @@ class _Run:
         single_uid = idmap.total(uid_map) == 1
         upper, work = drivers.make_directories(self.directory)
         filters = filter_for(spec, context, single_uid=single_uid)
+        self._explain = explainer_for(spec, context, single_uid=single_uid)
         if filters.emulates:
             say_once(
                 context,
@@ -150,6 +151,7 @@ class _Run:
             over=self.network.close,
             ended=self._ended,
             control=control_path(self.context, spec.id),
+            explain=self._explain,
         )
         supervision = Supervision(spec, started, self.context.link, log, hooks)
         return trio.run(supervision.run, restrict_keyboard_interrupt_to_checkpoints=True)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
+from collections.abc import Callable
 
 import trio
 
 from sandbox.linux import seccomp_notify
+from sandbox.linux.seccomp_explain import Explanation
 from sandbox.state import Denial
+
+Explain = Callable[[seccomp_notify.Notification], Explanation]
 
 # A hostile program may ask for the impossible in many ways: remember this many.
 _MAX_KINDS = 500
@@ -18,8 +22,9 @@ _MAX_KINDS = 500
 class DenialRecorder:
     """Answers a filter's notifications with the errno that the filter would have given."""
 
-    def __init__(self, listener: int) -> None:
+    def __init__(self, listener: int, explain: Explain) -> None:
         self._listener = listener
+        self._explain = explain
         self._seen: dict[tuple[str, str, str], Denial] = {}
 
     async def serve(self) -> None:
@@ -40,19 +45,22 @@ class DenialRecorder:
             notification = seccomp_notify.receive(self._listener)
         except OSError:
             return True  # the caller was killed meanwhile
-        explanation = seccomp_notify.explain(notification)
-        self._remember(explanation.syscall, explanation.program, explanation.rule)
+        explanation = self._explain(notification)
+        self._remember(explanation)
         seccomp_notify.deny(self._listener, notification, explanation.errno)
         return True
 
-    def _remember(self, syscall: str, program: str, rule: str) -> None:
+    def _remember(self, explanation: Explanation) -> None:
+        syscall, program, rule = explanation.syscall, explanation.program, explanation.rule
         key = (syscall, program, rule)
         known = self._seen.get(key)
         if known is not None:
             self._seen[key] = dataclasses.replace(known, count=known.count + 1)
         elif len(self._seen) < _MAX_KINDS:
             self._seen[key] = Denial(syscall, program, rule)
-            print(f"sbx: denied {syscall} by {program}: {rule}\r", file=sys.stderr)
+            # ENOSYS is no news: libc asks for clone3 whenever it starts a thread.
+            if not explanation.fallback:
+                print(f"sbx: denied {syscall} by {program}: {rule}\r", file=sys.stderr)
 
     def summary(self) -> tuple[Denial, ...]:
         return tuple(self._seen.values())

@@ -20,7 +20,7 @@ from sandbox.spec import ContainerSpec
 from sandbox.state import Denial
 from sandbox.supervisor.client_session import ClientSession, copy_window_size
 from sandbox.supervisor.control import listen
-from sandbox.supervisor.denials import DenialRecorder
+from sandbox.supervisor.denials import DenialRecorder, Explain
 from sandbox.supervisor.detach_keys import DetachKeys
 from sandbox.supervisor.log_file import LogFile
 from sandbox.supervisor.start import Started
@@ -51,6 +51,7 @@ class Hooks:
     over: Callable[[], None]  # pid 1 has ended: release what was there for it
     ended: Callable[[Outcome], None]  # all of it is over; output may still be on the way to the client
     control: Path | None  # where to listen for other commands
+    explain: Explain | None = None  # what a denied call was, where the filter notifies
 
 
 @dataclass(slots=True)
@@ -119,7 +120,10 @@ class Supervision:
             message, fds = await self._from_init("listening")
             if message is None:
                 break
-            self._denials = DenialRecorder(fds[0])
+            if self.hooks.explain is None:
+                os.close(fds[0])
+                continue
+            self._denials = DenialRecorder(fds[0], self.hooks.explain)
             nursery.start_soon(self._denials.serve)
         self.hooks.running()
         self._start_streams(nursery)
