@@ -128,7 +128,7 @@ def _stop(number: int, frame: object) -> NoReturn:
 
 
 def _libfuse_options(mount: Mount) -> set[str]:
-    """What fuse-overlayfs asks for too: ids are checked by the kernel, for all users if possible."""
+    """As fuse-overlayfs: the kernel checks permissions, for all users if possible."""
     options = {"default_permissions", "noatime", *mount.options}
     if os.geteuid() == 0:
         options |= {"allow_other"}

@@ -225,12 +225,12 @@ def _become_root() -> None:
 
 def _write_identity(pid: int, many: bool) -> None:
     """The same ids one namespace deeper."""
-    own = Path("/proc/self/uid_map").read_text().split("\n")
-    count = sum(int(line.split()[2]) for line in own if line)
+    ranges = [line.split() for line in Path("/proc/self/uid_map").read_text().splitlines()]
+    text = "".join(f"{first} {first} {count}\n" for first, _, count in ranges)
     for kind in ("uid", "gid"):
         if kind == "gid" and not many:
             Path(f"/proc/{pid}/setgroups").write_text("deny")
-        Path(f"/proc/{pid}/{kind}_map").write_text(f"0 0 {count}\n")
+        Path(f"/proc/{pid}/{kind}_map").write_text(text)
 
 
 def _exit_after(function: Callable[..., None], *args: Any) -> None:
