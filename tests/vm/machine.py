@@ -119,7 +119,9 @@ def _share(
         listener.bind(address)
         listener.listen(1)
         options = [f"source={source}", f"cache={cache}", "xattr", "sandbox=chroot"]
-        command = [*wrapper, _virtiofsd(), f"--fd={listener.fileno()}"]
+        # It holds a descriptor for every file the guest has seen.
+        limit = "--rlimit-nofile=500000"
+        command = [*wrapper, _virtiofsd(), f"--fd={listener.fileno()}", limit]
         for option in options:
             command += ["-o", option]
         log = stack.enter_context((scratch / f"{tag}.log").open("wb"))
