@@ -63,9 +63,13 @@ class ClientLink:
         except OSError:
             pass
 
-    def finish(self, code: int) -> None:
-        """Tell the client the exit code, once, and close the connection."""
+    def release(self, code: int) -> None:
+        """Let the client go with *code*, while this process lives on (a detached container)."""
         if not self.finished:
             self.finished = True
             self.send({"exit": code})
-            self.connection.close()
+
+    def finish(self, code: int) -> None:
+        """Tell the client the exit code, once, and close the connection."""
+        self.release(code)
+        self.connection.close()

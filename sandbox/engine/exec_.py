@@ -100,7 +100,7 @@ def _supervise(container: Container, options: ExecOptions, context: Context, joi
     def running() -> None:
         if options.detach and context.link is not None:
             sys.stdout.flush()
-            context.link.finish(0)
+            context.link.release(0)
 
     hooks = Hooks(
         ready=lambda: None,

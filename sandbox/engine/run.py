@@ -171,7 +171,7 @@ class _Run:
             self.on_started(Container(self.directory, self.spec, status))
         if self.spec.detach and self.context.link is not None:
             sys.stdout.flush()
-            self.context.link.finish(0)
+            self.context.link.release(0)
 
     def _ended(self, outcome: Outcome) -> None:
         if not self._ran:

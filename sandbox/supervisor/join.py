@@ -125,6 +125,8 @@ def _be_command(plan: ProcessPlan, channel: Channel, pipes: Pipes | None) -> NoR
             process.take_terminal(slave)
             channel.send({"step": "mounted"}, (master,))
             os.close(master)
+        # The supervisor has what it needs: as the container's own init does, wait for its word.
+        channel.expect("go")
         process.execute(
             plan, listener=lambda fd: channel.send({"step": "listening"}, (fd,)), slave=slave
         )

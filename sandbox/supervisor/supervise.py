@@ -201,7 +201,7 @@ class Supervision:
         with self._input_scope:
             await copy_input(0, master, keys)
         if keys.detached and self.link is not None:
-            self.link.finish(0)
+            self.link.release(0)
 
     async def _follow_client(self, session: ClientSession) -> None:
         await session.follow(self.signal, self._resize)
