@@ -8,6 +8,7 @@ Needs root on the host, for virtiofsd to read all files.
 from __future__ import annotations
 
 import os
+import resource
 import select
 import shlex
 import shutil
@@ -64,6 +65,9 @@ def run(
 
     Returns its exit status. Raises NoAnswer; *console* then gets the guest kernel's last words.
     """
+    # virtiofsd holds a descriptor for every file the guest has seen; it inherits our limit.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     kernel = fetch(cache_directory())
     scratch = job.parent
     _write_job(machine, kernel, command, job)
@@ -119,9 +123,7 @@ def _share(
         listener.bind(address)
         listener.listen(1)
         options = [f"source={source}", f"cache={cache}", "xattr", "sandbox=chroot"]
-        # It holds a descriptor for every file the guest has seen.
-        limit = "--rlimit-nofile=500000"
-        command = [*wrapper, _virtiofsd(), f"--fd={listener.fileno()}", limit]
+        command = [*wrapper, _virtiofsd(), f"--fd={listener.fileno()}"]
         for option in options:
             command += ["-o", option]
         log = stack.enter_context((scratch / f"{tag}.log").open("wb"))
