@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from . import whiteout
 from .copy_up import copy_up, upper_dir
 from .files import truncate
-from .inodes import NO_CAPABILITY, Dir, Node
+from .inodes import Dir, NO_CAPABILITY, Dir, Node
 from .lookup import note_dir
 from .ownership import OVERRIDE
 
@@ -162,6 +162,8 @@ def _enter(node: Node) -> bytes | int:
 def _check_world(node: Node) -> None:
     """The xattrs of a file that is not the world's to read are not either."""
     if node.in_upper or not node.where.layer.world_only:
+        return
+    if isinstance(node, Dir) and any(lower.blank for lower in node.lowers):
         return
     if not node.stat().st_mode & stat.S_IROTH and node.kind != stat.S_IFLNK:
         raise PermissionError(errno.EACCES, "not readable by others")

@@ -52,7 +52,17 @@ NO_MARKS = Marks()
 class LayerDir:
     """A real directory of a layer. The upper's may be renamed; a lower's never changes."""
 
-    __slots__ = ("blank", "denied", "fd", "found_marks", "hidden", "layer", "name", "parent")
+    __slots__ = (
+        "blank",
+        "denied",
+        "fd",
+        "found_marks",
+        "hidden",
+        "layer",
+        "name",
+        "nodes",
+        "parent",
+    )
 
     def __init__(self, layer: Layer, parent: LayerDir | None, name: bytes, fd: int = -1) -> None:
         self.layer = layer
@@ -61,6 +71,7 @@ class LayerDir:
         self.fd = fd
         self.hidden: Hidden | None = None
         self.blank = False  # shown as an empty directory
+        self.nodes = False  # has devices 0:0 that users made
         self.denied = 0  # R_OK, X_OK: what the world may not do here
         self.found_marks: Marks | None = None if layer.dot_marks else NO_MARKS
 
@@ -97,7 +108,8 @@ class LayerDir:
         if self.hidden is not None and name in self.hidden:
             found.hidden = self.hidden[name]
             found.blank = found.hidden is None
-        if self.layer.world_only:
+        # A blank directory shows nothing of the real one, so nothing is to be denied.
+        if self.layer.world_only and not found.blank:
             found.denied = ~st.st_mode & (os.R_OK | os.X_OK)
         return found
 
