@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 
-_FORWARDED = set(range(1, signal.NSIG)) - {
+_FORWARDED = signal.valid_signals() - {
     signal.SIGKILL,
     signal.SIGSTOP,
     signal.SIGCHLD,
