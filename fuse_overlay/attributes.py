@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from . import whiteout
 from .copy_up import copy_up, upper_dir
 from .files import truncate
-from .inodes import Dir, NO_CAPABILITY, Dir, Node
+from .inodes import NO_CAPABILITY, Dir, Node
 from .lookup import note_dir
 from .ownership import OVERRIDE
 
@@ -159,14 +159,13 @@ def _enter(node: Node) -> bytes | int:
     return node.real
 
 
-def _check_world(node: Node) -> None:
-    """The xattrs of a file that is not the world's to read are not either."""
+def _keeps_xattrs(node: Node) -> bool:
+    """Whether a lower's file has its xattrs for itself: the world may not read it."""
     if node.in_upper or not node.where.layer.world_only:
-        return
+        return False
     if isinstance(node, Dir) and any(lower.blank for lower in node.lowers):
-        return
-    if not node.stat().st_mode & stat.S_IROTH and node.kind != stat.S_IFLNK:
-        raise PermissionError(errno.EACCES, "not readable by others")
+        return True
+    return not node.stat().st_mode & stat.S_IROTH and node.kind != stat.S_IFLNK
 
 
 def getxattr(overlay: Overlay, node: Node, name: bytes) -> bytes:
@@ -175,7 +174,8 @@ def getxattr(overlay: Overlay, node: Node, name: bytes) -> bytes:
         raise OSError(errno.ENODATA, "no xattr")
     if overlay.ownership.override and name == OVERRIDE:
         raise OSError(errno.ENODATA, "no xattr")
-    _check_world(node)
+    if _keeps_xattrs(node):
+        raise OSError(errno.ENODATA, "no xattr")
     place = _enter(node)
     try:
         if isinstance(place, int):
@@ -215,7 +215,8 @@ def removexattr(overlay: Overlay, node: Node, name: bytes) -> None:
 
 def listxattr(overlay: Overlay, node: Node) -> list[bytes]:
     """The xattrs that the user sees."""
-    _check_world(node)
+    if _keeps_xattrs(node):
+        return []
     place = _enter(node)
     if isinstance(place, int):
         found = os.listxattr(place)
