@@ -95,7 +95,9 @@ def _chown(overlay: Overlay, node: Node, place: _Place, wish: Wish) -> None:
     uid = -1 if wish.uid is None else wish.uid
     gid = -1 if wish.gid is None else wish.gid
     if own.override:
-        _keep_override(overlay, node, place, uid=uid, gid=gid)
+        # These can't have the xattr (xattr(7)): they keep the owner that they have.
+        if node.kind not in (stat.S_IFLNK, stat.S_IFIFO, stat.S_IFSOCK):
+            _keep_override(overlay, node, place, uid=uid, gid=gid)
         return
     uid, gid = own.uid_on_disk(uid), own.gid_on_disk(gid)
     if place.by_fd:

@@ -34,4 +34,8 @@ def fuse_config(spec: ContainerSpec, upper: str, work: str, *, single_uid: bool)
         inodes=spec.limits.storage_inodes,
         volatile=spec.remove,
         owner_map="xattr" if single_uid else "none",
+        # What the image gives to other users is root's here: over files of an id that has no
+        # mapping even root has no rights (capabilities(7), user_namespaces(7)).
+        squash_uid=0 if single_uid else None,
+        squash_gid=0 if single_uid else None,
     )
