@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from . import whiteout
-from .inodes import LINKED, NO_CAPABILITY, WRITABLE, Dir, Node
+from .inodes import DEVICE, LINKED, NO_CAPABILITY, WRITABLE, Dir, Node
 from .layers import LayerDir
 
 if TYPE_CHECKING:
@@ -263,6 +263,11 @@ def _copy_special(
     if node.kind == stat.S_IFLNK:
         target = os.readlink(node.real, dir_fd=node.where.open())
         os.symlink(target, made, dir_fd=work.fd)
+    elif node.flags & DEVICE:
+        os.mknod(made, stat.S_IFREG | 0o600, dir_fd=work.fd)
+        os.fchdir(work.fd)
+        os.setxattr(made, whiteout.NODE, b"c", follow_symlinks=False)
+        note_nodes(where)
     else:
         os.mknod(made, node.kind | 0o600, st.st_rdev, dir_fd=work.fd)
     _, uid, gid, _ = overlay.ownership.shown(node, st)
@@ -280,9 +285,17 @@ def _copy_special(
     _place(overlay, node, work, made, where, 1, -1)
     node.ino = copied.st_ino
     overlay.table.by_ino[node.ino] = node
-    overlay.kept_ids[copied.st_ino] = node.id
+    if overlay.index is not None and not node.flags & DEVICE:
+        overlay.index.keep_id(copied.st_ino, node.id)
     if overlay.quota is not None:
         overlay.quota.add(copied.st_blocks, 1)
+
+
+def note_nodes(where: LayerDir) -> None:
+    """Mark a directory of the upper as one that has devices 0:0 of users."""
+    if not where.nodes:
+        os.setxattr(where.open(), whiteout.NODES, b"y")
+        where.nodes = True
 
 
 def _own(overlay: Overlay, node: Node, fd: int, st: os.stat_result) -> None:

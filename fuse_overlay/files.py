@@ -13,7 +13,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from .copy_up import copy_up, open_lower
-from .inodes import HELD, SUID, WRITABLE, Node
+from .inodes import CLEAR, HELD, SUID, WRITABLE, Node
 
 if TYPE_CHECKING:
     from .state import Overlay
@@ -30,6 +30,8 @@ def open_file(overlay: Overlay, node: Node, flags: int, uid: int) -> int:
         if not node.in_upper:
             copy_up(overlay, node, 0 if flags & os.O_TRUNC else None)
         fd = writable_fd(overlay, node)
+        if uid:
+            node.flags |= CLEAR
         if flags & os.O_TRUNC:
             truncate(overlay, node, 0, uid)
     else:
@@ -108,12 +110,10 @@ def release(overlay: Overlay, fd: int) -> None:
     overlay.table.released(overlay.table.by_fd[fd])
 
 
-def write(overlay: Overlay, fd: int, offset: int, data: bytes) -> int:
+def write(overlay: Overlay, node: Node, offset: int, data: bytes) -> int:
     """pwrite(2), all of it or an error."""
-    node = overlay.table.by_fd[fd]
+    fd = node.fd
     node.attr = None
-    if node.flags & SUID:
-        clear_set_id(node)
     if overlay.quota is not None:
         return _write_counted(overlay, fd, offset, data)
     done = os.pwrite(fd, data, offset)

@@ -4,7 +4,8 @@ The copy of a lower file with several names gets one more link in ``work/index``
 node id. A name of the lower that was never touched then leads to the copy. The link count that
 programs see is the real one plus the difference in `whiteout.NLINK`, written as the kernel does
 ("U+2": two more than the upper file's own; overlayfs.rst, "Index"); names of a file that was never
-copied up are counted in a symlink beside ("3 were removed").
+copied up are counted in a symlink beside ("3 were removed"). Other symlinks remember the node ids
+of copies that can have no xattr: symlinks, fifos, sockets, devices.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from .inodes import Node
 from .layers import Layer, LayerDir
 
 _GONE = b".gone"
+_KEPT = b".ino"
 
 
 class Index:
@@ -31,6 +33,7 @@ class Index:
         self.copied: set[int] = set()
         self.extra: dict[int, int] = {}  # names seen less links in the upper
         self.gone: dict[int, int] = {}  # removed names of files that were not copied up
+        self.kept: dict[int, int] = {}  # number of an inode in the upper: its node id
         self._load()
 
     def _load(self) -> None:
@@ -39,6 +42,8 @@ class Index:
             with suppress(ValueError, OSError):
                 if name.endswith(_GONE):
                     self.gone[int(name[: -len(_GONE)], 16)] = int(os.readlink(name))
+                elif name.endswith(_KEPT):
+                    self.kept[int(name[: -len(_KEPT)], 16)] = int(os.readlink(name))
                 else:
                     self._load_copy(name)
         for node_id in self.copied & self.gone.keys():
@@ -102,11 +107,26 @@ class Index:
             self.change(node.id, -1)
             return
         count = self.gone[node.id] = self.gone.get(node.id, 0) + 1
+        self._note(self.name(node.id) + _GONE, count)
+
+    def keep_id(self, ino: int, node_id: int) -> None:
+        """Remember the node id of an inode of the upper."""
+        self.kept[ino] = node_id
+        self._note(b"%x" % ino + _KEPT, node_id)
+
+    def drop_id(self, ino: int) -> None:
+        """The inode is gone, or another file's by now."""
+        if self.kept.pop(ino, None) is not None:
+            with suppress(FileNotFoundError):
+                os.unlink(b"%x" % ino + _KEPT, dir_fd=self.fd)
+
+    def _note(self, name: bytes, number: int) -> None:
+        """Keep a number, in one atomic step."""
         made = b"new"
         with suppress(FileNotFoundError):
             os.unlink(made, dir_fd=self.fd)
-        os.symlink(b"%d" % count, made, dir_fd=self.fd)
-        os.rename(made, self.name(node.id) + _GONE, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        os.symlink(b"%d" % number, made, dir_fd=self.fd)
+        os.rename(made, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
 
     def drop(self, node_id: int) -> None:
         """The last name is gone: so is the copy's link here."""

@@ -77,7 +77,8 @@ NO_CAPABILITY = 2  # known to have no security.capability
 SUID = 4  # a write has to clear set-id bits
 HELD = 8  # fd must stay: there is no other way to the file
 LINKED = 16  # has an entry in the index of hard links
-OWNED = 32  # its xattr may say another owner
+DEVICE = 32  # shown as a device 0:0
+CLEAR = 64  # was opened for writing by somebody whose writes clear set-id bits
 
 
 class Dir(Node):

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from . import whiteout
-from .inodes import LINKED, Dir, Node
+from .inodes import DEVICE, LINKED, Dir, Node
 from .layers import LayerDir
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def search(overlay: Overlay, dirs: Sequence[LayerDir], name: bytes) -> Found | N
         if len(found.dirs) == 1:
             found.attributes = attributes
         if attributes:
+            below.nodes = whiteout.NODES.decode() in attributes
             if whiteout.is_opaque(name, attributes):
                 break
             if whiteout.has_xwhiteouts(name, attributes):
@@ -113,9 +114,13 @@ def file_node(
     table = overlay.table
     real = name
     linked = 0
+    kind = stat.S_IFMT(st.st_mode)
+    if where.nodes and _is_user_whiteout(where, name, st):
+        kind = stat.S_IFCHR
+        linked = DEVICE
     if where.layer.upper:
         known = table.by_ino.get(st.st_ino)
-        if known is not None and _is_same(known, where, st):
+        if known is not None and _is_same(known, where, st, kind):
             known.where, known.real = where, real
             table.move(known, parent, name)
             return known, st
@@ -123,12 +128,12 @@ def file_node(
     else:
         node_id = table.id_of(st)
         if overlay.index is not None and st.st_nlink > 1 and node_id in overlay.index.copied:
-            linked = LINKED
+            linked |= LINKED
             copy = overlay.index.stat(node_id)
             where, real, st = overlay.index.dir, overlay.index.name(node_id), copy
     node = table.nodes.get(node_id)
     if node is not None:
-        if _is_same(node, where, st):
+        if _is_same(node, where, st, kind):
             if node.fd < 0 or where.layer.upper:
                 node.where, node.real = where, real
             node.flags |= linked
@@ -137,7 +142,7 @@ def file_node(
         if node.in_upper and not where.layer.upper and not node.gone:
             return node, node.stat()  # a link that the index could not record
         node_id = table.fresh_id()
-    node = Node(node_id, parent, name, where, real, stat.S_IFMT(st.st_mode))
+    node = Node(node_id, parent, name, where, real, kind)
     node.flags = linked
     if where.layer.upper:
         node.ino = st.st_ino
@@ -147,9 +152,14 @@ def file_node(
     return node, st
 
 
-def _is_same(node: Node, where: LayerDir, st: os.stat_result) -> bool:
+def _is_user_whiteout(where: LayerDir, name: bytes, st: os.stat_result) -> bool:
+    where.enter()
+    return whiteout.is_user_whiteout(name, st)
+
+
+def _is_same(node: Node, where: LayerDir, st: os.stat_result, kind: int) -> bool:
     """Whether a live node with the right id is the file that was found."""
-    if node.gone or node.kind != stat.S_IFMT(st.st_mode):
+    if node.gone or node.kind != kind:
         return False
     if node.in_upper:
         return where.layer.upper and node.ino == st.st_ino
@@ -158,7 +168,7 @@ def _is_same(node: Node, where: LayerDir, st: os.stat_result) -> bool:
 
 def upper_id(overlay: Overlay, where: LayerDir, name: bytes, st: os.stat_result) -> int:
     """The id of a file in the upper: the one it had below, if it was copied up."""
-    kept = overlay.kept_ids.get(st.st_ino)
+    kept = overlay.index.kept.get(st.st_ino) if overlay.index is not None else None
     if kept is None and stat.S_ISREG(st.st_mode) and overlay.xattrs:
         where.enter()
         kept = number(whiteout.read_xattr(name, whiteout.INO))

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from . import listing, lookup, whiteout
-from .copy_up import copy_up, upper_dir, work_of
+from .copy_up import copy_up, note_nodes, upper_dir, work_of
 from .files import hold
-from .inodes import LINKED, WRITABLE, Dir, Node
+from .inodes import DEVICE, LINKED, WRITABLE, Dir, Node
 from .layers import LayerDir
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def mknod(
 ) -> tuple[Node, os.stat_result]:
     """Make a fifo, socket, device or regular file."""
     if stat.S_ISCHR(by.mode) and rdev == 0:
-        raise PermissionError(errno.EPERM, "that would be a whiteout")
+        return _mknod_whiteout(overlay, parent, name, by)
     where = _prepare(overlay, parent, name)
     if not stat.S_IFMT(by.mode):
         by.mode |= stat.S_IFREG
@@ -119,12 +119,37 @@ def mknod(
     return _enter(overlay, parent, name, where, st), st
 
 
+def _mknod_whiteout(
+    overlay: Overlay, parent: Dir, name: bytes, by: Maker
+) -> tuple[Node, os.stat_result]:
+    """A device 0:0 of a user's own must not hide anything here: a marked file stands for it."""
+    if not overlay.xattrs:
+        raise PermissionError(errno.EPERM, "that would be a whiteout")
+    where = _prepare(overlay, parent, name)
+    note_nodes(where)
+    by.mode = stat.S_IFREG | stat.S_IMODE(by.mode)
+
+    def make(made: bytes, dir_fd: int) -> None:
+        os.mknod(made, by.mode, dir_fd=dir_fd)
+        os.fchdir(dir_fd)
+        os.setxattr(made, whiteout.NODE, b"c", follow_symlinks=False)
+
+    _make_whole(overlay, parent, where, name, by, make)
+    st = _stat_made(where, name)
+    node = _enter(overlay, parent, name, where, st)
+    node.kind = stat.S_IFCHR
+    node.flags |= DEVICE
+    return node, st
+
+
 def link(overlay: Overlay, node: Node, parent: Dir, name: bytes) -> os.stat_result:
     """Give a file one more name."""
     where = _prepare(overlay, parent, name, inode=False)
     if node.gone:
         raise FileNotFoundError(errno.ENOENT, "no name is left")
     copy_up(overlay, node)
+    if node.flags & DEVICE:
+        note_nodes(where)
     if whiteout.is_dot_name(name) and node.kind == stat.S_IFREG:
         node.where.enter()
         os.setxattr(node.real, whiteout.PLAIN, b"y", follow_symlinks=False)
@@ -216,8 +241,10 @@ def name_lost(overlay: Overlay, node: Node, st: os.stat_result, *, in_upper: boo
         left = 0
     if left:
         return
-    if node.flags & LINKED and overlay.index is not None:
-        overlay.index.drop(node.id)
+    if overlay.index is not None:
+        if node.flags & LINKED:
+            overlay.index.drop(node.id)
+        overlay.index.drop_id(node.ino)
     node.gone = True
 
 
@@ -359,7 +386,8 @@ def _enter(overlay: Overlay, parent: Dir, name: bytes, where: LayerDir, st: os.s
     node = Node(node_id, parent, name, where, name, stat.S_IFMT(st.st_mode))
     node.ino = st.st_ino
     table.add(node)
-    overlay.kept_ids.pop(st.st_ino, None)
+    if overlay.index is not None:
+        overlay.index.drop_id(st.st_ino)
     if overlay.quota is not None:
         overlay.quota.add(st.st_blocks, 1)
     return node

@@ -18,7 +18,7 @@ import pyfuse3
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext
 
 from . import attributes, files, listing, lookup, names, rename
-from .inodes import LINKED, SUID, Dir, Node
+from .inodes import CLEAR, DEVICE, LINKED, SUID, Dir, Node
 from .names import Maker
 from .state import Overlay
 
@@ -26,7 +26,7 @@ log = logging.getLogger("fuse_overlay")
 
 _F = TypeVar("_F", bound=Callable[..., Awaitable[Any]])
 _SET_ID = stat.S_ISUID | stat.S_ISGID
-_WRITING = os.O_WRONLY | os.O_RDWR
+_CLEARING = SUID | CLEAR
 
 
 def _answered(handler: _F) -> _F:
@@ -56,6 +56,7 @@ class Operations(pyfuse3.Operations):
         super().__init__()
         self._overlay = overlay
         self._nodes = overlay.table.nodes
+        self._by_fd = overlay.table.by_fd
         config = overlay.config
         self.enable_acl = config.acl
         self.enable_writeback_cache = (
@@ -89,6 +90,8 @@ class Operations(pyfuse3.Operations):
             mode, entry.st_uid, entry.st_gid, entry.st_rdev = overlay.ownership.shown(node, st)
         if mode & _SET_ID:
             node.flags |= SUID
+        if node.flags & DEVICE:
+            mode = stat.S_IFCHR | stat.S_IMODE(mode)
         entry.st_ino = node.id
         entry.st_mode = mode
         if node.gone or node.flags & LINKED or node.kind == stat.S_IFDIR or st.st_nlink > 1:
@@ -231,7 +234,7 @@ class Operations(pyfuse3.Operations):
         node = self._nodes[inode]
         fd = files.open_file(self._overlay, node, flags, ctx.uid)
         # Writes that clear set-id bits must not wait in the kernel's cache.
-        return FileInfo(fh=fd, direct_io=bool(node.flags & SUID and flags & _WRITING))
+        return FileInfo(fh=fd, direct_io=node.flags & _CLEARING == _CLEARING)
 
     @_answered
     async def read(self, fh: int, off: int, size: int) -> bytes:
@@ -239,7 +242,11 @@ class Operations(pyfuse3.Operations):
 
     @_answered
     async def write(self, fh: int, off: int, buf: bytes) -> int:
-        return files.write(self._overlay, fh, off, buf)
+        node = self._by_fd[fh]
+        if node.flags & _CLEARING == _CLEARING:
+            files.clear_set_id(node)
+            pyfuse3.invalidate_inode(node.id, attr_only=True)
+        return files.write(self._overlay, node, off, buf)
 
     async def flush(self, fh: int) -> None:
         # Nothing is gathered here; the kernel takes ENOSYS as "never ask again".

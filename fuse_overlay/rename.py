@@ -13,9 +13,9 @@ import stat
 from typing import TYPE_CHECKING
 
 from . import lookup, whiteout
-from .copy_up import copy_up, upper_dir, work_of
-from .inodes import LINKED, Dir, Node
-from .names import changed, check_empty, dir_lost, lose_name, name_lost
+from .copy_up import copy_up, note_nodes, upper_dir, work_of
+from .inodes import DEVICE, LINKED, Dir, Node
+from .names import Maker, changed, check_empty, dir_lost, lose_name, mknod, name_lost
 from .syscalls import RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT, renameat2
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ class Place:
 def rename(
     overlay: Overlay, parent: Dir, name: bytes, new_parent: Dir, new_name: bytes, flags: int
 ) -> None:
-    """renameat2(2) with RENAME_NOREPLACE or RENAME_EXCHANGE."""
-    if flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE):
+    """renameat2(2) with all its flags."""
+    if flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT):
         raise OSError(errno.EINVAL, "flags that are not known")
     work_of(overlay)
     # The target first: a name of a hard link is where it was found last.
@@ -64,6 +64,8 @@ def rename(
         _exchange(overlay, source, target)
     else:
         _replace(overlay, source, target)
+    if flags & RENAME_WHITEOUT:
+        mknod(overlay, parent, name, 0, Maker(stat.S_IFCHR, overlay.uid, overlay.gid))
 
 
 def _replace(overlay: Overlay, source: Place, target: Place) -> None:
@@ -142,6 +144,8 @@ def _make_movable(overlay: Overlay, source: Place, target: Place) -> None:
     where = upper_dir(overlay, source.parent)
     if node.flags & LINKED and overlay.index is not None and where.stat(source.name) is None:
         overlay.index.give_name(node.id, where, source.name)
+    if node.flags & DEVICE:
+        note_nodes(upper_dir(overlay, target.parent))
     if whiteout.is_dot_name(target.name) and not whiteout.is_dot_name(source.name):
         where.enter()
         if overlay.xattrs and node.kind == stat.S_IFREG:

@@ -28,7 +28,6 @@ class Overlay:
         self.quota: Quota | None = None
         self.upper: Layer | None = None
         self.xattrs = False  # the upper keeps user xattrs
-        self.kept_ids: dict[int, int] = {}  # upper inode number to node id
         self.ownership = Ownership(config)
         self.uid, self.gid = os.geteuid(), os.getegid()  # whose a file is that we make
         if config.upper is not None:
@@ -56,8 +55,7 @@ class Overlay:
             self.index = Index(self.upper, work_fd)
         root = self.upper.root
         root.found_marks = None if config.dot_marks else NO_MARKS
-        if whiteout.has_xwhiteouts(fd, whiteout.list_xattrs(fd)):
-            root.find_xwhiteouts()
+        self._read_root_marks(root)
         if config.size is not None or config.inodes is not None:
             self.quota = Quota(config.size, config.inodes)
             self.quota.measure(fd)
@@ -74,9 +72,14 @@ class Overlay:
         root = layer.root
         root.found_marks = None if config.dot_marks else NO_MARKS
         root.hidden = hidden_tree(config.hidden)
-        if whiteout.has_xwhiteouts(fd, whiteout.list_xattrs(fd)):
-            root.find_xwhiteouts()
+        self._read_root_marks(root)
         return layer
+
+    def _read_root_marks(self, root: LayerDir) -> None:
+        attributes = whiteout.list_xattrs(root.fd)
+        root.nodes = whiteout.NODES.decode() in attributes
+        if whiteout.has_xwhiteouts(root.fd, attributes):
+            root.find_xwhiteouts()
 
     def _make_root(self) -> Dir:
         upper = self.upper.root if self.upper is not None else None

@@ -16,7 +16,8 @@ XWHITEOUT = b"user.overlay.whiteout"
 NLINK = b"user.overlay.nlink"
 INO = b"user.overlay.ino"
 PLAIN = b"user.overlay.plain"
-NODE = b"user.overlay.node"
+NODE = b"user.overlay.node"  # a device 0:0 of a user's: an empty file with this mark ...
+NODES = b"user.overlay.nodes"  # ... in a directory with this one
 
 _PREFIX = b"user.overlay."
 _ESCAPED = b"user.overlay.overlay."
@@ -38,6 +39,11 @@ def is_whiteout(st: os.stat_result) -> bool:
 def make_whiteout(name: bytes, dir_fd: int) -> None:
     """mknod(2) of device 0:0, which needs no privilege since Linux 5.8."""
     os.mknod(name, stat.S_IFCHR, 0, dir_fd=dir_fd)
+
+
+def is_user_whiteout(name: bytes | int, st: os.stat_result) -> bool:
+    """Whether an empty file stands for a device 0:0 that a user made (for an overlay of his)."""
+    return stat.S_ISREG(st.st_mode) and not st.st_size and read_xattr(name, NODE) is not None
 
 
 def is_dot_name(name: bytes) -> bool:
