@@ -178,6 +178,11 @@ class Mounter:
         self._attach(source, self._file(step.target, _STRICT))
 
     def _text_file(self, step: TextFile) -> None:
+        if step.optional:
+            parent = self._find(os.path.dirname(step.target))
+            if parent is None:
+                return
+            os.close(parent)
         if self._files is None:
             options = (("mode", "0755"), ("size", "1m"))
             attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC

@@ -100,6 +100,7 @@ class TextFile:
 
     target: str
     content: str
+    optional: bool = False  # only where its directory exists
 
     def describe(self) -> str:
         return f"file {self.target} ({len(self.content)} bytes)"
