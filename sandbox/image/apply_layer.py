@@ -37,6 +37,8 @@ _OPAQUE = b".wh..wh..opq"
 _OPAQUE_XATTR = "user.overlay.opaque"
 # Marks with a meaning to overlays or to us: an image has no say in them.
 _RESERVED_XATTRS = ("user.overlay.", "trusted.", "user.fuseoverlayfs.", OVERRIDE)
+# Fedora's archives carry a label for each file; labels are the host's affair.
+_IGNORED_XATTRS = frozenset(("security.selinux",))
 _KEPT_PARENTS = 128
 _CHECK_SPACE_EVERY = 64 << 20
 _EARLIEST, _LATEST = -(1 << 31) * 10**9, ((1 << 34) - 1) * 10**9  # what ext4 can store
@@ -59,11 +61,11 @@ class Applied:
             examples.append(printable(name))
 
     def describe_left_out(self) -> str:
-        """Return `8 × device node (dev/null, dev/zero, dev/tty …)`."""
+        """Return `8 device nodes (dev/null, dev/zero, dev/tty …)`."""
         parts = []
         for kind, count in self.left_out.items():
             names = ", ".join(self.examples[kind]) + (" …" if count > 3 else "")
-            parts.append(f"{count} × {kind} ({names})")
+            parts.append(f"{count} {kind}{'s' if count > 1 else ''} ({names})")
         return "; ".join(parts)
 
 
@@ -169,10 +171,16 @@ class _Writer:
             return openat2(self.root, os.fsdecode(path), _PARENT, resolve=_RESOLVE)
         except (FileNotFoundError, NotADirectoryError):
             pass
-        for depth in range(1, len(parts) + 1):
-            above = self._parent(parts[: depth - 1])
-            self._make_directory(above, parts[depth - 1], 0o755)
-        return openat2(self.root, os.fsdecode(path), _PARENT, resolve=_RESOLVE)
+        # Each step is resolved from the root: a link on the way may lead anywhere below it.
+        above = os.dup(self.root)
+        for depth, name in enumerate(parts, 1):
+            try:
+                self._make_directory(above, name, 0o755)
+            finally:
+                os.close(above)
+            prefix = os.fsdecode(b"/".join(parts[:depth]))
+            above = openat2(self.root, prefix, _PARENT, resolve=_RESOLVE)
+        return above
 
     def _make_directory(self, parent: int, name: bytes, mode: int) -> None:
         """Make a directory unless there is one; where a whiteout was, an opaque one."""
@@ -398,10 +406,12 @@ class _Writer:
         if name.startswith(_RESERVED_XATTRS):
             self.applied.leave_out("reserved attribute", os.fsencode(name))
             return
+        if name in _IGNORED_XATTRS:
+            return
         try:
             os.setxattr(descriptor, name, value)
         except (OSError, ValueError):
-            self.applied.leave_out(f"attribute {printable(os.fsencode(name))}", entry.name)
+            self.applied.leave_out(f"{printable(os.fsencode(name))} attribute", entry.name)
 
 
 def _moment(entry: Entry) -> int:

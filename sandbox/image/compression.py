@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import bz2
 import lzma
+import os
 import zlib
 from collections.abc import Iterator
 from itertools import chain
@@ -131,16 +132,29 @@ class _ChunkFile:
 
 
 def _unzstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Unpack zstd frames.
+
+    The library's reader ends quietly when the stream does so within a frame. A frame of our own is
+    put behind the stream: if its content does not come out at the end, something was missing.
+    """
     zstd = _zstandard()
+    mark = os.urandom(32)
+    whole = chain(chunks, (zstd.ZstdCompressor().compress(mark),))
     decompressor = zstd.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
     reader = decompressor.stream_reader(
-        _ChunkFile(chunks), read_size=_OUTPUT, read_across_frames=True, closefd=False
+        _ChunkFile(whole), read_size=_OUTPUT, read_across_frames=True, closefd=False
     )
+    tail = b""
     try:
         while data := reader.read(_OUTPUT):
-            yield data
+            data = tail + data
+            if len(data) > len(mark):
+                yield data[: -len(mark)]
+            tail = data[-len(mark) :]
     except zstd.ZstdError as err:
         raise EOFError(str(err)) from err
+    if tail != mark:
+        raise EOFError("the stream ends too early")
 
 
 class ZstdCompressor:

@@ -124,6 +124,7 @@ class TarStream:
         self._unread = 0  # data of the current entry that nobody has read
         self._padding = 0
         self._global: dict[str, bytes] = {}
+        self._begun = False
 
     def __iter__(self) -> Iterator[Entry]:
         while True:
@@ -172,6 +173,8 @@ class TarStream:
         entry = self._entry(header, long_name, long_link)
         if pax:
             _apply_pax(entry, pax)
+        if entry.kind == "file" and kind in b"0\0" and entry.name.endswith(b"/"):
+            entry.kind = "dir"  # v7 archives have no type for directories
         self._unread, self._padding = entry.stored, -entry.stored % BLOCK
         if kind == b"S":
             self._old_sparse(entry, header)
@@ -182,6 +185,9 @@ class TarStream:
     def _header(self) -> bytes | None:
         """Return the next header block, None at the archive's end."""
         header = self._stream.read(BLOCK)
+        if not header and not self._begun:
+            raise TarError("the archive is empty")
+        self._begun = True
         if not header or header == _ZERO_BLOCK:
             return None
         if len(header) < BLOCK:
@@ -212,8 +218,6 @@ class TarStream:
         kind = _KINDS.get(flag)
         if kind is None:
             raise TarError(f"unknown type {flag!r} of {name[:200]!r}")
-        if kind == "file" and flag != b"S" and name.endswith(b"/"):
-            kind = "dir"  # v7 archives have no type for directories
         size = number(header[124:136])
         return Entry(
             name=name,
@@ -315,8 +319,6 @@ def _apply_pax(entry: Entry, pax: dict[str, bytes]) -> None:
     for key, value in pax.items():
         if key == "path":
             entry.name = value
-            if value.endswith(b"/") and entry.kind == "file":
-                entry.kind = "dir"
         elif key == "linkpath":
             entry.link = value
         elif key == "size":
