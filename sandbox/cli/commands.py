@@ -38,14 +38,21 @@ COMMANDS = {
     "port": Entry(_CONTAINERS, "port", "List the published ports of a container"),
     "container prune": Entry("", "prune", "Remove all stopped containers", in_userns=True),
     "images": Entry(_IMAGES, "images", "List images"),
-    "import": Entry(_IMAGES, "import_", "Make an image from a root file system", in_userns=True),
+    "import": Entry(
+        _IMAGES,
+        "import_",
+        "Make an image from the tar archive of a root file system",
+        in_userns=True,
+    ),
     "rmi": Entry(_IMAGES, "rmi", "Remove one or more images", in_userns=True),
     "image prune": Entry("", "prune_images", "Remove unused images", in_userns=True),
     "profile ls": Entry(_SBX, "profile:LS", "List profiles"),
     "profile show": Entry(_SBX, "profile:SHOW", "Show what a profile sets"),
     "system df": Entry(_SBX, "system:DF", "Show how much disk space is used", in_userns=True),
     "system prune": Entry(_SBX, "system:PRUNE", "Remove what is not used", in_userns=True),
-    "system reset": Entry(_SBX, "system:RESET", "Remove everything sbx keeps", in_userns=True),
+    "system reset": Entry(
+        _SBX, "system:RESET", "Remove all containers, images and volumes", in_userns=True
+    ),
     "doctor": Entry(_SBX, "doctor", "Check this machine, say what mends it"),
     "completion": Entry(_SBX, "completion", "Print a completion script"),
     "version": Entry(_SBX, "version", "Show the version"),

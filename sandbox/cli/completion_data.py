@@ -12,7 +12,7 @@ SOURCES = {
     "container": "sbx ps -a --format '{{.Names}}' 2>/dev/null",
     "image": "sbx images --format '{{.Repository}}:{{.Tag}}' 2>/dev/null; echo host",
     "profile": "sbx profile ls -q 2>/dev/null",
-    "signal": "kill -l | tr ' ' '\\n'",
+    "signal": "printf '%s\\n' HUP INT QUIT KILL USR1 USR2 TERM CONT STOP TSTP WINCH",
 }
 
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable
 
 from sandbox.engine.context import Context
-from sandbox.errors import SbxError
+from sandbox.errors import NotFound, SbxError
 from sandbox.state import Container, Containers
 
 
@@ -19,8 +19,13 @@ def open_containers(context: Context) -> Containers:
     return containers
 
 
-def for_each(references: Iterable[str], action: Callable[[str], None]) -> int:
-    """Call *action* with each reference; print what fails. Return docker's exit code: 0 or 1."""
+def for_each(
+    references: Iterable[str], action: Callable[[str], None], *, forgive_missing: bool = False
+) -> int:
+    """Call *action* with each reference; print what fails. Return docker's exit code: 0 or 1.
+
+    With *forgive_missing* what isn't there is said and does not count.
+    """
     code = 0
     for reference in references:
         try:
@@ -28,12 +33,17 @@ def for_each(references: Iterable[str], action: Callable[[str], None]) -> int:
         except SbxError as err:
             sys.stdout.flush()
             print(err.describe(), file=sys.stderr)
-            code = 1
+            if not (forgive_missing and isinstance(err, NotFound)):
+                code = 1
     return code
 
 
 def for_each_container(
-    references: Iterable[str], context: Context, action: Callable[[Container], None]
+    references: Iterable[str],
+    context: Context,
+    action: Callable[[Container], None],
+    *,
+    forgive_missing: bool = False,
 ) -> int:
     """Call *action* with each container and print the reference when it succeeded."""
     containers = open_containers(context)
@@ -42,4 +52,4 @@ def for_each_container(
         action(containers.find(reference))
         print(reference, flush=True)
 
-    return for_each(references, one)
+    return for_each(references, one, forgive_missing=forgive_missing)

@@ -23,22 +23,34 @@ def main(argv: list[str], context: Context) -> int:
     """Carry out the command line *argv* (without the program's name); return the exit code."""
     try:
         return _flushed(_dispatch(argv, context))
-    except SbxError as err:
+    except (Exception, KeyboardInterrupt, BaseExceptionGroup) as err:
+        return _explain(_only(err), context)
+
+
+def _only(err: BaseException) -> BaseException:
+    """Return what a nursery wrapped, when it is one exception."""
+    while isinstance(err, BaseExceptionGroup) and len(err.exceptions) == 1:
+        err = err.exceptions[0]
+    return err
+
+
+def _explain(err: BaseException, context: Context) -> int:
+    """Say what happened; return the exit code."""
+    if isinstance(err, SbxError):
         _say(err.describe())
         return err.exit_code
-    except KeyboardInterrupt:
+    if isinstance(err, KeyboardInterrupt):
         return _INTERRUPTED
-    except BrokenPipeError:
+    if isinstance(err, BrokenPipeError):
         _forget_stdout()
         return _BROKEN_PIPE
-    except Exception as err:
-        if context.environ.get("SBX_DEBUG"):
-            import traceback
+    if context.environ.get("SBX_DEBUG"):
+        import traceback
 
-            traceback.print_exc()
-        text = str(err) or type(err).__name__
-        _say(f"sbx: internal error: {text} (SBX_DEBUG=1 shows the traceback)")
-        return _INTERNAL_ERROR
+        traceback.print_exception(err)
+    text = str(err) or type(err).__name__
+    _say(f"sbx: internal error: {text} (SBX_DEBUG=1 shows the traceback)")
+    return _INTERNAL_ERROR
 
 
 def _dispatch(argv: list[str], context: Context) -> int:

@@ -18,7 +18,7 @@ def run(arguments: Arguments, context: Context) -> int:
         if arguments.flag("volumes"):
             volumes.remove_anonymous(container.spec, context.paths)
 
-    return for_each_container(arguments.positionals, context, remove)
+    return for_each_container(arguments.positionals, context, remove, forgive_missing=force)
 
 
 COMMAND = Command(

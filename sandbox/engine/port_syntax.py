@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
+import socket
 from typing import Literal
 
 from sandbox.errors import InvalidSpec
@@ -65,9 +65,11 @@ def _range(text: str, whole: str) -> range:
 def _address(text: str | None, whole: str) -> str:
     if not text:
         return ""
+    bare = text.removeprefix("[").removesuffix("]")
+    family = socket.AF_INET6 if ":" in bare else socket.AF_INET
     try:
-        return str(ipaddress.ip_address(text.removeprefix("[").removesuffix("]")))
-    except ValueError:
+        return socket.inet_ntop(family, socket.inet_pton(family, bare))
+    except (OSError, ValueError):
         raise InvalidSpec(
             f"invalid port: {whole!r}", detail=f"{text!r} is not an IP address", hint=_HINT
         ) from None
