@@ -1,3 +1,29 @@
-"""sbx: a rootless container sandbox."""
+"""sbx: a rootless container sandbox.
 
+`run` and `Completed` are the Python API; `SbxError` and its subclasses are what it raises.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sandbox.errors import SbxError
+    from sandbox.library import Completed, run
+
+__all__ = ["Completed", "SbxError", "run"]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded at first use: the `sbx` command imports this package too, and its start is the
+    # user's wait.
+    if name in ("Completed", "run"):
+        from sandbox import library
+
+        return getattr(library, name)
+    if name == "SbxError":
+        from sandbox.errors import SbxError
+
+        return SbxError
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

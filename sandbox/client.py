@@ -115,9 +115,10 @@ def request() -> dict[str, Any]:
 def _connect_launcher() -> socket.socket | None:
     if os.environ.get("SBX_LAUNCHER", "") == "off":
         return None
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection = connect(launcher_key())
+    if connection is None:
+        return None
     try:
-        connection.connect(f"{runtime_directory()}/launcher-{launcher_key()}.sock")
         cwd = os.open(".", os.O_PATH | os.O_DIRECTORY)
         wire.send(connection, request(), (cwd, *_standard_streams()))
         os.close(cwd)
@@ -125,6 +126,17 @@ def _connect_launcher() -> socket.socket | None:
     except OSError:
         connection.close()
         return None
+
+
+def connect(key: str) -> socket.socket | None:
+    """Return a connection to the launcher with this key, None when there is none."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.connect(f"{runtime_directory()}/launcher-{key}.sock")
+    except OSError:
+        connection.close()
+        return None
+    return connection
 
 
 def _standard_streams() -> tuple[int, int, int]:

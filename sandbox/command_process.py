@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pwd
 import signal
@@ -28,6 +29,18 @@ def run_cold(connection: socket.socket) -> NoReturn:
     """Carry out the client's own command line, in a fork of it."""
     os.setsid()
     _run(ClientLink(connection), sys.argv[1:], host_user(dict(os.environ)), in_storage=False)
+
+
+def run_request(descriptor: int) -> NoReturn:
+    """Carry out one request from the socket *descriptor*: the cold way for a program's own use."""
+    from sandbox import wire
+
+    connection = socket.socket(fileno=descriptor)
+    user = host_user(dict(os.environ))
+    request, fds = wire.receive_with_fds(connection, 4)
+    os.setsid()
+    _become(request, fds)
+    _run(ClientLink(connection), request["argv"], user, in_storage=False)
 
 
 def run_warm(
@@ -62,7 +75,9 @@ def _become(request: dict[str, Any], fds: list[int]) -> None:
     # The launcher's text layers hold its own (empty) buffers; the encoding is the same.
     sys.stdin = open(0, closefd=False)  # noqa: SIM115
     sys.stdout = open(1, "w", buffering=1 if os.isatty(1) else -1, closefd=False)  # noqa: SIM115
-    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+    # A program wants what sbx says apart from what its command says (`library`).
+    collect = bool(request.get("collect"))
+    sys.stderr = io.StringIO() if collect else open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
 
 
 def _run(link: ClientLink, argv: list[str], user: User, *, in_storage: bool) -> NoReturn:
@@ -95,6 +110,8 @@ def _run(link: ClientLink, argv: list[str], user: User, *, in_storage: bool) -> 
                 file=sys.stderr,
             )
     finally:
+        if isinstance(sys.stderr, io.StringIO):
+            link.result["messages"] = sys.stderr.getvalue()
         try:
             sys.stdout.flush()
             sys.stderr.flush()
@@ -102,3 +119,7 @@ def _run(link: ClientLink, argv: list[str], user: User, *, in_storage: bool) -> 
             pass
         link.finish(code)
         os._exit(code & 0xFF)
+
+
+if __name__ == "__main__":
+    run_request(int(sys.argv[1]))

@@ -21,6 +21,7 @@ class ClientLink:
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
         self.finished = False
+        self.result: dict[str, Any] = {}  # goes with the exit code, for programs
 
     def relay_signals(self) -> None:
         """Let the client's signals and its death act on this process (SIGIO on the socket)."""
@@ -67,7 +68,7 @@ class ClientLink:
         """Let the client go with *code*, while this process lives on (a detached container)."""
         if not self.finished:
             self.finished = True
-            self.send({"exit": code})
+            self.send({"exit": code, **self.result})
 
     def finish(self, code: int) -> None:
         """Tell the client the exit code, once, and close the connection."""

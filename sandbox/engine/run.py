@@ -27,7 +27,7 @@ from sandbox.network.hosts import hosts
 from sandbox.network.resolver import resolv_conf
 from sandbox.overlay import drivers
 from sandbox.paths import make_private
-from sandbox.spec import ContainerSpec
+from sandbox.spec import ContainerSpec, to_json
 from sandbox.state import Container, Containers
 from sandbox.supervisor.start import Started, start
 
@@ -186,6 +186,13 @@ class _Run:
         oom_killed = self.cgroup is not None and self.cgroup.oom_kills() > 0
         if oom_killed:
             print("sbx: the container ran out of memory (--memory)", file=sys.stderr)
+        if self.context.link is not None:
+            self.context.link.result = {
+                "timed_out": outcome.timed_out,
+                "oom_killed": oom_killed,
+                "output_exceeded": outcome.output_exceeded,
+                "denials": to_json(outcome.denials),
+            }
         if self.spec.remove:
             discard(self.containers, self.directory, self.spec)
             return
