@@ -109,26 +109,18 @@ class Sbx:
         return self("ps", "--all", "--quiet", "--no-trunc", check=True).stdout.split()
 
     def end_all(self) -> None:
-        """Remove all containers, then end the launcher."""
+        """Remove all containers, then end the launchers."""
         if any((self.directory / "data").iterdir()) and (ids := self.containers()):
             self("rm", "--force", *ids, check=True)
-        self.end_launcher()
+        self.end_launchers()
 
-    def launcher_pid(self) -> int | None:
-        """The process that listens on the launcher's socket, if any (SO_PEERCRED, unix(7))."""
-        with socket.socket(socket.AF_UNIX) as connection:
-            try:
-                connection.connect(str(self.directory / "run/sbx/launcher.sock"))
-            except (FileNotFoundError, ConnectionRefusedError):
-                return None
-            size = struct.calcsize("3i")
-            credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-        pid: int = struct.unpack("3i", credentials)[0]
-        return pid
+    def launcher_pids(self) -> list[int]:
+        """The processes that listen on the launchers' sockets."""
+        sockets = (self.directory / "run/sbx").glob("launcher*.sock")
+        return [pid for path in sockets if (pid := _listener(path)) is not None]
 
-    def end_launcher(self) -> None:
-        pid = self.launcher_pid()
-        if pid is not None:
+    def end_launchers(self) -> None:
+        for pid in self.launcher_pids():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
 
@@ -140,6 +132,19 @@ class Sbx:
         assert not [line for line in mounts if str(self.directory) in line], "mounts left behind"
         cgroups = _own_cgroups() - cgroups_before
         assert not cgroups, f"cgroups left behind: {sorted(map(str, cgroups))}"
+
+
+def _listener(path: Path) -> int | None:
+    """The process that listens on the socket *path*, if any (SO_PEERCRED, unix(7))."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        try:
+            connection.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return None
+        size = struct.calcsize("3i")
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    pid: int = struct.unpack("3i", credentials)[0]
+    return pid
 
 
 def _environ(directory: Path, cache: Path) -> dict[str, str]:

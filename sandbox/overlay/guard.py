@@ -46,11 +46,14 @@ def run(config: Config | None, endpoint: socket.socket, supervisor: int) -> NoRe
 
 
 def _detach(endpoint: socket.socket) -> None:
-    """Keep nothing of the user's terminal, files and session."""
+    """Keep nothing of the user's terminal, files and session.
+
+    Standard error neither: who reads a detached container's id from a pipe waits for its end.
+    """
     os.setsid()
     os.chdir("/")
     null = os.open("/dev/null", os.O_RDWR)
-    for target in (0, 1):
+    for target in (0, 1, 2):
         os.dup2(null, target)
     close_all_but((0, 1, 2, endpoint.fileno()))
     # Children of processes that end in this namespace come to its pid 1.
