@@ -58,6 +58,8 @@ def _spawn_launcher() -> None:
     global _launcher_due
     if _launcher_due:
         _launcher_due = False
+        # At its end Python puts the default actions back: an alarm would kill us then.
+        signal.alarm(0)
         from sandbox import launcher
 
         launcher.spawn(launcher_key())
