@@ -1,7 +1,7 @@
 """Seccomp filters as the rest of sbx uses them: load a profile, compile it, install it.
 
 Sources: seccomp(2), Documentation/userspace-api/seccomp_filter.rst. Docker's profile format is
-read by `seccomp_profile`, joined by `seccomp_compile`, kept by `seccomp_cache`.
+read by `seccomp_json`, joined by `seccomp_compile`, kept by `seccomp_cache`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SECCOMP_FILTER_FLAG_NEW_LISTENER = 1 << 3
 SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV = 1 << 5  # Linux 5.19
 
 # Raise it whenever the same profile gives another program.
-_FORMAT = 1
+_FORMAT = 2
 _MAX_PROFILE = 1 << 20
 
 
@@ -119,7 +119,7 @@ def _compile(
     source: str,
 ) -> bytes:
     from sandbox.linux import seccomp_compile
-    from sandbox.linux.seccomp_profile import parse
+    from sandbox.linux.seccomp_json import parse
 
     profile = parse(text, source).for_machine(seccomp_compile.this_machine(capabilities))
     if nest:

@@ -56,9 +56,11 @@ def errno_of(action: int) -> int | None:
 
 
 def restrictiveness(action: int) -> int:
-    """Return a key that sorts the most restrictive action first, as the kernel ranks them."""
-    value = action & RET_ACTION
-    return value - (1 << 32) if value & 0x80000000 else value
+    """Return a key that sorts the most restrictive action first, as the kernel ranks them.
+
+    The kernel leaves two errnos equal; here the smaller one goes first, whatever the order.
+    """
+    return action - (1 << 32) if action & 0x80000000 else action
 
 
 def low_word(argument: int) -> int:

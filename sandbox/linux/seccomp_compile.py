@@ -186,7 +186,6 @@ def _conditional(profile: Profile, where: Target) -> list[bytes]:
         if rule.conditions:
             entries = [(name, one) for name in rule.names for one in rule.alternatives()]
             by_action.setdefault(rule.action, []).extend(entries)
-    # sorted() keeps the order of the profile between two errnos.
     strictest_first = sorted(by_action, key=restrictiveness)
     return [_stage(action, by_action[action], where) for action in strictest_first]
 

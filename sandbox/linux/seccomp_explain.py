@@ -72,7 +72,7 @@ class Explainer:
     ) -> Explainer:
         """Return the explainer for what `compile_filter` made of the same arguments."""
         from sandbox.linux.seccomp_compile import nesting, this_machine
-        from sandbox.linux.seccomp_profile import parse
+        from sandbox.linux.seccomp_json import parse
 
         plain = seccomp.compile_filter(
             profile,

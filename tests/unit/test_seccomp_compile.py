@@ -27,7 +27,8 @@ from sandbox.linux.seccomp_compile import (
     notifying,
     this_machine,
 )
-from sandbox.linux.seccomp_profile import Condition, Profile, Rule, parse
+from sandbox.linux.seccomp_json import parse
+from sandbox.linux.seccomp_profile import Condition, Profile, Rule
 from sandbox.linux.seccomp_syscalls import AUDIT_ARCHITECTURES, LATE_CALLS, native
 
 NATIVE = native()
@@ -72,7 +73,7 @@ def run(program: bytes, name: str, *args: int, token: int = TOKEN) -> int:
     return evaluate(program, number(name, token), token, [*args, *[0] * (6 - len(args))])
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=200)
 @given(ACTIONS, st.lists(rules(), max_size=6), st.data())
 def test_the_program_decides_as_the_profile(
     default: int, some: list[Rule], data: st.DataObject

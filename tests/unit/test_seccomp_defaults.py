@@ -9,8 +9,9 @@ import pytest
 from sandbox.linux import capabilities
 from sandbox.linux.seccomp_bpf import RET_ALLOW, RET_ERRNO, evaluate
 from sandbox.linux.seccomp_compile import compile_profile, nesting, this_machine
+from sandbox.linux.seccomp_json import parse
 from sandbox.linux.seccomp_library import known, resolve
-from sandbox.linux.seccomp_profile import Profile, parse
+from sandbox.linux.seccomp_profile import Profile
 from sandbox.linux.seccomp_syscalls import AUDIT_ARCHITECTURES, LATE_CALLS, native
 
 NATIVE = native()

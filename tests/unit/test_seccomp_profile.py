@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox.errors import InvalidSpec
-from sandbox.linux.seccomp_profile import Condition, Machine, Profile, parse
+from sandbox.linux.seccomp_json import parse
+from sandbox.linux.seccomp_profile import Condition, Machine, Profile
 
 ALLOW, ERRNO = "SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO"
 EPERM, ENOSYS = 0x50001, 0x50026
