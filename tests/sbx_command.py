@@ -25,7 +25,6 @@ from tests.marked_processes import Mark
 # The session's bus is for systemd's user manager (cgroups), so it stays although XDG_RUNTIME_DIR
 # is replaced.
 _PASSED_ON = ("PATH", "USER", "LOGNAME", "SHELL", "LANG", "TERM", "TMPDIR", "PYTHONPATH")
-GRACE = 10.0  # seconds for processes to end after the last container was removed
 
 
 def sbx_program() -> list[str]:
@@ -44,16 +43,17 @@ class Sbx:
     environ: dict[str, str]
     mark: Mark = field(default_factory=Mark)
     program: list[str] = field(default_factory=sbx_program)
+    grace: float = 10  # seconds for processes to end after the last container was removed
 
     @classmethod
     @contextlib.contextmanager
-    def in_private_directories(cls, cache: Path) -> Iterator[Sbx]:
+    def in_private_directories(cls, cache: Path, **fields: Any) -> Iterator[Sbx]:
         # Not pytest's tmp_path: a socket's path may have 108 bytes (unix(7)).
         directory = Path(tempfile.mkdtemp(prefix="sbx-", dir="/tmp"))
         for name in ("data", "run", "config", "home"):
             (directory / name).mkdir(mode=0o700)
         cgroups = _own_cgroups()
-        sbx = cls(directory, _environ(directory, cache))
+        sbx = cls(directory, _environ(directory, cache), **fields)
         try:
             yield sbx
         except BaseException:
@@ -126,7 +126,7 @@ class Sbx:
 
     def assert_nothing_left(self, cgroups_before: frozenset[Path] = frozenset()) -> None:
         """Fail on a process, mount or cgroup that is there still."""
-        processes = self.mark.wait_gone(GRACE)
+        processes = self.mark.wait_gone(self.grace)
         assert not processes, f"processes left behind: {processes}"
         mounts = Path("/proc/self/mountinfo").read_text().splitlines()
         assert not [line for line in mounts if str(self.directory) in line], "mounts left behind"

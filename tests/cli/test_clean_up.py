@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sbx_command import GRACE, Sbx
+from tests.sbx_command import Sbx
 
 
 def test_containers_and_launcher_are_ended(sbx_cache: Path) -> None:
@@ -21,12 +21,11 @@ def test_containers_and_launcher_are_ended(sbx_cache: Path) -> None:
     assert not sbx.directory.exists()
 
 
-@pytest.mark.timeout(60 + GRACE)
 def test_a_process_left_behind_is_a_failure(sbx_cache: Path) -> None:
     """What sbx would lose track of fails the test that it happened in, and is killed."""
     with (
         pytest.raises(AssertionError, match=r"left behind: .*sleep 1000"),
-        Sbx.in_private_directories(cache=sbx_cache) as sbx,
+        Sbx.in_private_directories(cache=sbx_cache, grace=0.5) as sbx,
         sbx.mark.inherited(),
     ):
         subprocess.run(["setsid", "--fork", "sleep", "1000"], check=True)
