@@ -33,9 +33,16 @@ class Wish:
         self.atime_ns: int | None = None
         self.mtime_ns: int | None = None
 
+    def changes_nothing(self, st: os.stat_result) -> bool:
+        """Whether this is only the kernel writing back times that are so already."""
+        others = (self.mode, self.uid, self.gid, self.size, self.atime_ns)
+        return all(wish is None for wish in others) and self.mtime_ns in (None, st.st_mtime_ns)
+
 
 def setattr(overlay: Overlay, node: Node, wish: Wish, uid: int) -> os.stat_result:
     """chown(2), chmod(2), truncate(2), utimensat(2), in that order of effect."""
+    if not node.in_upper and wish.changes_nothing(st := node.stat()):
+        return st
     if isinstance(node, Dir):
         upper_dir(overlay, node)
     else:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from . import whiteout
-from .inodes import DEVICE, LINKED, NO_CAPABILITY, WRITABLE, Dir, Node
+from .inodes import DEVICE, HELD, LINKED, NAMELESS, NO_CAPABILITY, WRITABLE, Dir, Node
 from .layers import LayerDir
 
 if TYPE_CHECKING:
@@ -112,10 +112,11 @@ def copy_up(overlay: Overlay, node: Node, size: int | None = None) -> None:
         return
     if node.in_upper:
         return
-    if node.parent is None or (node.gone and node.kind != stat.S_IFREG):
-        raise read_only() if node.parent is None else OSError(errno.ESTALE, "removed file")
+    assert node.parent is not None
+    if (node.gone or node.flags & NAMELESS) and node.kind != stat.S_IFREG:
+        raise OSError(errno.ESTALE, "removed file")
     work = work_of(overlay)
-    where = None if node.gone else upper_dir(overlay, node.parent)
+    where = None if node.gone or node.flags & NAMELESS else upper_dir(overlay, node.parent)
     made = work.name()
     try:
         if node.kind == stat.S_IFREG:
@@ -128,9 +129,18 @@ def copy_up(overlay: Overlay, node: Node, size: int | None = None) -> None:
 
 
 def _place(
-    overlay: Overlay, node: Node, work: Work, made: bytes, where: LayerDir, names: int, fd: int
+    overlay: Overlay,
+    node: Node,
+    work: Work,
+    made: bytes,
+    where: LayerDir | None,
+    names: int,
+    fd: int,
 ) -> None:
     """Show a finished copy, in the index too if the lower file has several names."""
+    if where is None:
+        _place_nameless(overlay, node, work, made, names, fd)
+        return
     with keep_times(where.open()):
         if names > 1 and overlay.index is not None and fd >= 0:
             overlay.index.add(node.id, work.fd, made, names, fd)
@@ -142,6 +152,22 @@ def _place(
     node.attr = None
     assert node.parent is not None
     node.parent.version += 1
+
+
+def _place_nameless(
+    overlay: Overlay, node: Node, work: Work, made: bytes, names: int, fd: int
+) -> None:
+    """Let a copy be without the name that its original has lost while it was open."""
+    assert overlay.upper is not None
+    if overlay.index is not None and not node.gone and names > 1 and fd >= 0:
+        overlay.index.add(node.id, work.fd, made, names, fd)
+        node.where, node.real = overlay.index.dir, overlay.index.name(node.id)
+        node.flags |= LINKED
+    else:
+        os.unlink(made, dir_fd=work.fd)
+        node.where = overlay.upper.root
+        node.flags |= HELD
+    node.attr = None
 
 
 def _copy_file(
@@ -162,10 +188,7 @@ def _copy_file(
         os.utime(fd, ns=(st.st_atime_ns, st.st_mtime_ns))
         if not overlay.config.volatile:
             os.fsync(fd)
-        if where is None:  # unlinked while open: the copy needs no name either
-            os.unlink(made, dir_fd=work.fd)
-        else:
-            _place(overlay, node, work, made, where, st.st_nlink, fd)
+        _place(overlay, node, work, made, where, st.st_nlink, fd)
         copied = os.fstat(fd)
     except BaseException:
         if fd >= 0:
@@ -177,9 +200,6 @@ def _copy_file(
     node.ino = copied.st_ino
     overlay.table.by_ino[node.ino] = node
     node.flags &= ~NO_CAPABILITY
-    if where is None:
-        assert overlay.upper is not None
-        node.where = overlay.upper.root
     if overlay.quota is not None:
         overlay.quota.add(copied.st_blocks, 1)
     _adopt(overlay, node, fd)
@@ -256,7 +276,6 @@ def _copy_special(
     overlay: Overlay, node: Node, work: Work, made: bytes, where: LayerDir | None
 ) -> None:
     """Copy a symlink, fifo, socket or device."""
-    assert where is not None
     st = node.stat()
     if overlay.quota is not None:
         overlay.quota.check_inode()
@@ -267,7 +286,8 @@ def _copy_special(
         os.mknod(made, stat.S_IFREG | 0o600, dir_fd=work.fd)
         os.fchdir(work.fd)
         os.setxattr(made, whiteout.NODE, b"c", follow_symlinks=False)
-        note_nodes(where)
+        if where is not None:
+            note_nodes(where)
     else:
         os.mknod(made, node.kind | 0o600, st.st_rdev, dir_fd=work.fd)
     _, uid, gid, _ = overlay.ownership.shown(node, st)

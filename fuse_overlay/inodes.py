@@ -78,6 +78,7 @@ SUID = 4  # a write has to clear set-id bits
 HELD = 8  # fd must stay: there is no other way to the file
 LINKED = 16  # has an entry in the index of hard links
 DEVICE = 32  # shown as a device 0:0
+NAMELESS = 128  # the name we knew is gone, though others are left
 CLEAR = 64  # was opened for writing by somebody whose writes clear set-id bits
 
 
@@ -171,6 +172,7 @@ class Table:
 
     def move(self, node: Node, parent: Dir, name: bytes) -> None:
         """Give a node its place in the merged view."""
+        node.flags &= ~NAMELESS
         node.name = name
         old = node.parent
         if old is not parent:

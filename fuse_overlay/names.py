@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from . import listing, lookup, whiteout
 from .copy_up import copy_up, note_nodes, upper_dir, work_of
 from .files import hold
-from .inodes import DEVICE, LINKED, WRITABLE, Dir, Node
+from .inodes import DEVICE, LINKED, NAMELESS, WRITABLE, Dir, Node
 from .layers import LayerDir
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def unlink(overlay: Overlay, parent: Dir, name: bytes) -> None:
         os.unlink(name, dir_fd=where.open())
     _count_whiteout(overlay, below)
     changed(parent)
-    name_lost(overlay, node, st, in_upper=here is not None)
+    name_lost(overlay, node, st, parent, name, in_upper=here is not None)
 
 
 def rmdir(overlay: Overlay, parent: Dir, name: bytes) -> None:
@@ -233,13 +233,17 @@ def lose_name(overlay: Overlay, node: Node, st: os.stat_result, *, in_upper: boo
         overlay.index.hide_name(node)
 
 
-def name_lost(overlay: Overlay, node: Node, st: os.stat_result, *, in_upper: bool) -> None:
+def name_lost(
+    overlay: Overlay, node: Node, st: os.stat_result, parent: Dir, name: bytes, *, in_upper: bool
+) -> None:
     """A name of *node* has gone."""
     node.attr = None
     left = overlay.nlink(node, node.stat())
     if not in_upper and not node.flags & LINKED and st.st_nlink == 1:
         left = 0
     if left:
+        if node.parent is parent and node.name == name:
+            node.flags |= NAMELESS
         return
     if overlay.index is not None:
         if node.flags & LINKED:

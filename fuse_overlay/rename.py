@@ -93,7 +93,7 @@ def _replace(overlay: Overlay, source: Place, target: Place) -> None:
         dir_lost(target.node, target.st)
     elif target.node is not None:
         assert target.st is not None
-        name_lost(overlay, target.node, target.st, in_upper=in_upper)
+        name_lost(overlay, target.node, target.st, target.parent, target.name, in_upper=in_upper)
     _settle(overlay, source.node, target.parent, target.name)
 
 
