@@ -15,7 +15,7 @@ from typing import Literal
 from sandbox.errors import Conflict, SbxError, Unavailable
 from sandbox.network import pasta, slirp4netns
 from sandbox.network import ports as published
-from sandbox.network.loopback import keep_loopback_inside, open_netlink
+from sandbox.network.loopback import keep_loopback_inside
 from sandbox.network.process import NetworkProcess, end, spawn, wait_reported
 from sandbox.network.resolver import needs_forwarder
 from sandbox.spec import NetworkMode, Port
@@ -86,8 +86,9 @@ def start(
 ) -> Connection:
     """Begin to connect the network namespace *netns*, owned by *userns* (open descriptors).
 
-    Returns at once: other work can be done before `wait_ready`. Call it from the supervisor's main
-    thread, as the user who owns *userns*. *program*: None takes pasta, else slirp4netns.
+    Returns at once: other work can be done before `wait_ready`. Call it as the user who owns
+    *userns*, when children go to a pid namespace that ends with the caller (`process.spawn`).
+    *program*: None takes pasta, else slirp4netns.
     Raises Unavailable (no program), Conflict (port in use), InvalidSpec (impossible port).
     """
     if mode != "private":
@@ -103,13 +104,14 @@ def start(
         else:
             argv = slirp4netns.command(path, api_socket)
         # pasta takes an ignored SIGPIPE for an error, slirp4netns ends when it isn't ignored.
-        process = spawn(argv, userns, netns, ignored=() if is_pasta else (signal.SIGPIPE,))
+        process, netlink = spawn(argv, userns, netns, ignored=() if is_pasta else (signal.SIGPIPE,))
+        starting.enter_context(netlink)
         starting.callback(os.close, process.report_fd)
         running.callback(os.close, process.pidfd)
         running.callback(end, process)
         return Connection(
             process=process,
-            netlink=starting.enter_context(open_netlink(netns)),
+            netlink=netlink,
             claimed=claimed,
             notes=() if is_pasta else (SLIRP_NOTE,),
             api_socket=api_socket,

@@ -14,7 +14,6 @@ import errno
 import os
 import socket
 import struct
-from typing import NoReturn
 
 from sandbox.linux.syscalls import CLONE_NEWNET, setns
 
@@ -42,25 +41,15 @@ NO_IPV6 = (errno.EAFNOSUPPORT, errno.EOPNOTSUPP, errno.EACCES, errno.ENODEV)
 LOOPBACK = ((socket.AF_INET, "127.0.0.0", 8), (socket.AF_INET6, "::1", 128))
 
 
-def open_netlink(netns: int) -> socket.socket:
-    """Return an rtnetlink socket of the network namespace *netns*. Raises OSError.
+def enter_netlink(netns: int) -> socket.socket:
+    """Move this process into the network namespace *netns*; return an rtnetlink socket there.
 
-    Its user needs CAP_NET_ADMIN over the namespace; its creator has that without being inside.
+    For a child: nobody without privileges on the host could come back. The socket can be handed to
+    a process outside. Its user needs CAP_NET_ADMIN over the namespace, which the namespace's
+    creator has without being inside.
     """
-    here, there = socket.socketpair()
-    with here, there:
-        # A child goes there, as nobody without privileges on the host could come back from it.
-        # (A thread would do, but there are none after unshare(CLONE_NEWPID): clone(2), EINVAL.)
-        pid = os.fork()
-        if pid == 0:
-            _send_netlink(netns, there)
-        there.close()
-        message, fds, _, _ = socket.recv_fds(here, 16, 1)
-    os.waitpid(pid, 0)
-    if not fds:
-        number = int(message or errno.EIO)
-        raise OSError(number, os.strerror(number), "netlink")
-    return socket.socket(fileno=fds[0])
+    setns(netns, CLONE_NEWNET)
+    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
 
 
 def keep_loopback_inside(netlink: socket.socket) -> None:
@@ -72,17 +61,6 @@ def keep_loopback_inside(netlink: socket.socket) -> None:
             # A kernel without IPv6 does not know the family.
             if number and not (family == socket.AF_INET6 and number in NO_IPV6):
                 raise OSError(number, os.strerror(number), f"route to {network}")
-
-
-def _send_netlink(netns: int, to: socket.socket) -> NoReturn:
-    try:
-        setns(netns, CLONE_NEWNET)
-        netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-        socket.send_fds(to, [b"0"], [netlink.fileno()])
-    except OSError as err:
-        to.send(str(err.errno).encode())
-    finally:
-        os._exit(0)
 
 
 def _interfaces(netlink: socket.socket) -> list[int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -81,6 +82,7 @@ class Container(Namespace):
     """A namespace that a supervisor has connected."""
 
     supervisor: int
+    guard: int  # pid 1 of the namespace that container and program are in
     program: int  # pid of pasta or slirp4netns
     ports: tuple[str, ...]
 
@@ -116,7 +118,6 @@ def container(
     *,
     ports: Sequence[Port] = (),
     program: network.Program = "pasta",
-    pid_namespace: bool = True,
     resolv_conf: Path | None = None,
 ) -> Iterator[Container]:
     """A container on the host *on*. Raises what connecting it raised."""
@@ -127,7 +128,7 @@ def container(
         os.close(keep)
         os.close(reader)
         on.enter()
-        _supervise(writer, control, ports, program, pid_namespace, resolv_conf)
+        _supervise(writer, control, ports, program, resolv_conf)
 
     supervisor = fork(main)
     os.close(writer)
@@ -139,7 +140,9 @@ def container(
             raise _error(report)
         with contextlib.ExitStack() as opened:
             published = tuple(report["ports"])
-            yield Container(report["pid"], opened, supervisor, report["program"], published)
+            yield Container(
+                report["pid"], opened, supervisor, report["guard"], report["program"], published
+            )
     finally:
         os.close(keep)
         os.waitpid(supervisor, 0)
@@ -195,8 +198,9 @@ def _held(function: Callable[[], None], name: str) -> Iterator[int]:
         yield pid
     finally:
         os.close(reader)
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
 
 
 def _supervise(
@@ -204,7 +208,6 @@ def _supervise(
     control: int,
     ports: Sequence[Port],
     program: network.Program,
-    pid_namespace: bool,
     resolv_conf: Path | None,
 ) -> None:
     """Be the supervisor: namespaces of its own, a guard, a container, a connection."""
@@ -212,9 +215,8 @@ def _supervise(
     syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
     if resolv_conf is not None:
         syscalls.mount(resolv_conf, "/etc/resolv.conf", None, syscalls.MS_BIND)
-    if pid_namespace:
-        syscalls.unshare(syscalls.CLONE_NEWPID)
-        fork(_guard)
+    syscalls.unshare(syscalls.CLONE_NEWPID)
+    guard = fork(_guard)
     with _held(_interior, "container") as pid, contextlib.ExitStack() as stack:
         namespaces = network.open_namespaces(pid, stack)
         try:
@@ -225,8 +227,21 @@ def _supervise(
         else:
             stack.callback(link.close)
             assert link.process is not None
-            report = {"pid": pid, "program": link.process.pid, "ports": link.ports}
+            report = {
+                "pid": pid,
+                "guard": guard,
+                "program": link.process.pid,
+                "ports": link.ports,
+            }
         os.write(writer, json.dumps(report).encode() + b"\n")
+        _reap_until_told(pid, control)
+
+
+def _reap_until_told(pid: int, control: int) -> None:
+    """Wait for the container, as a supervisor does, until the test ends."""
+    pidfd = os.pidfd_open(pid)
+    if pidfd in select.select([pidfd, control], [], [])[0]:
+        os.waitpid(pid, 0)
         os.read(control, 1)
 
 

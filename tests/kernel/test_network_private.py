@@ -331,15 +331,9 @@ def test_every_user_in_the_container_may_ping_and_bind_any_port(
     assert int(high) >= 0
 
 
-@pytest.mark.parametrize("pid_namespace", [True, False])
-def test_the_program_dies_with_a_killed_supervisor(
-    host: netns.Namespace, program: Program, pid_namespace: bool
-) -> None:
+def test_the_program_dies_with_a_killed_supervisor(host: netns.Namespace, program: Program) -> None:
     """kill -9 of the supervisor ends the network program, and the published port is free again."""
-    ports = [Port(80, 8080)]
-    with netns.container(
-        host, program=program, pid_namespace=pid_namespace, ports=ports
-    ) as container:
+    with netns.container(host, program=program, ports=[Port(80, 8080)]) as container:
         pidfd = os.pidfd_open(container.program)
 
         os.kill(container.supervisor, signal.SIGKILL)
@@ -349,13 +343,26 @@ def test_the_program_dies_with_a_killed_supervisor(
     host.open(server("0.0.0.0", 8080))
 
 
-def test_a_closed_connection_leaves_no_process(host: netns.Namespace, program: Program) -> None:
-    """After close the program is dead and reaped."""
+def test_the_guard_can_end_before_the_supervisor_has_cleaned_up(
+    host: netns.Namespace, program: Program
+) -> None:
+    """The pid namespace ends although nobody outside reaps the program: no zombie holds it."""
     with netns.container(host, program=program) as container:
-        pid = container.program
-        assert Path(f"/proc/{pid}").exists()
+        pidfd = os.pidfd_open(container.guard)
 
-    assert not Path(f"/proc/{pid}").exists()
+        os.kill(container.guard, signal.SIGKILL)
+
+        assert exited(pidfd, LIMIT)
+        os.close(pidfd)
+
+
+def test_a_closed_connection_leaves_no_process(host: netns.Namespace, program: Program) -> None:
+    """When the supervisor has closed the connection and gone, the program has too."""
+    with netns.container(host, program=program) as container:
+        pidfd = os.pidfd_open(container.program)
+
+    assert exited(pidfd, LIMIT)
+    os.close(pidfd)
 
 
 def test_the_program_gets_nothing_of_the_users_environment(
