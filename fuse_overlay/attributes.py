@@ -39,7 +39,7 @@ class Wish:
         return all(wish is None for wish in others) and self.mtime_ns in (None, st.st_mtime_ns)
 
 
-def setattr(overlay: Overlay, node: Node, wish: Wish, uid: int) -> os.stat_result:
+def setattr(overlay: Overlay, node: Node, wish: Wish) -> os.stat_result:
     """chown(2), chmod(2), truncate(2), utimensat(2), in that order of effect."""
     if not node.in_upper and wish.changes_nothing(st := node.stat()):
         return st
@@ -51,7 +51,7 @@ def setattr(overlay: Overlay, node: Node, wish: Wish, uid: int) -> os.stat_resul
     if wish.size is not None:
         if node.kind != stat.S_IFREG:
             raise OSError(errno.EINVAL, "not a regular file")
-        truncate(overlay, node, wish.size, uid)
+        truncate(overlay, node, wish.size)
     place = _Place(node)
     if wish.uid is not None or wish.gid is not None:
         _chown(overlay, node, place, wish)

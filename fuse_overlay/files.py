@@ -13,7 +13,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from .copy_up import copy_up, open_lower
-from .inodes import CLEAR, HELD, SUID, WRITABLE, Node
+from .inodes import HELD, SUID, WRITABLE, Node
 
 if TYPE_CHECKING:
     from .state import Overlay
@@ -22,7 +22,7 @@ _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC
 
 
-def open_file(overlay: Overlay, node: Node, flags: int, uid: int) -> int:
+def open_file(overlay: Overlay, node: Node, flags: int) -> int:
     """Open a regular file; the handle."""
     if node.kind != stat.S_IFREG:
         raise OSError(errno.ENXIO, "not a regular file")
@@ -30,10 +30,8 @@ def open_file(overlay: Overlay, node: Node, flags: int, uid: int) -> int:
         if not node.in_upper:
             copy_up(overlay, node, 0 if flags & os.O_TRUNC else None)
         fd = writable_fd(overlay, node)
-        if uid:
-            node.flags |= CLEAR
         if flags & os.O_TRUNC:
-            truncate(overlay, node, 0, uid)
+            truncate(overlay, node, 0)
     else:
         fd = readable_fd(overlay, node)
     node.opens += 1
@@ -46,7 +44,7 @@ def readable_fd(overlay: Overlay, node: Node) -> int:
         return node.fd
     if not node.in_upper:
         fd = open_lower(node)
-        if node.where.layer.live and overlay.table.id_of(os.fstat(fd)) != node.id:
+        if node.where.layer.live and overlay.table.id_of(os.fstat(fd)) != node.ino:
             os.close(fd)
             raise OSError(errno.ESTALE, "replaced below")
         overlay.table.give_fd(node, fd)
@@ -142,11 +140,11 @@ def clear_set_id(node: Node) -> None:
         os.chmod(node.fd, mode & ~clear)
 
 
-def truncate(overlay: Overlay, node: Node, size: int, uid: int) -> None:
+def truncate(overlay: Overlay, node: Node, size: int) -> None:
     """Set a file's size; the node is in the upper."""
     fd = writable_fd(overlay, node)
     node.attr = None
-    if uid != 0 and os.fstat(fd).st_mode & (stat.S_ISUID | stat.S_ISGID):
+    if node.flags & SUID:
         clear_set_id(node)
     if overlay.quota is None:
         os.ftruncate(fd, size)

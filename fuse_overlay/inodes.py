@@ -36,6 +36,8 @@ class Node:
         "opens",
         "parent",
         "real",
+        "stale",
+        "stamp",
         "where",
     )
 
@@ -48,12 +50,14 @@ class Node:
         self.where = where  # the real directory that holds it ...
         self.real = real  # ... and its name there
         self.kind = kind  # S_IFMT of its mode
-        self.ino = 0  # the real inode's number, if it is in the upper
+        self.ino = 0  # the real inode's number in the upper; in a live lower its proper id
         self.lookups = 0
         self.fd = -1  # one descriptor serves all opens
         self.opens = 0
         self.flags = 0
         self.gone = False  # no name is left (or none that we know)
+        self.stale: os.stat_result | None = None  # last attributes of what is gone for good
+        self.stamp = 0  # what the content of a live lower's file was told by
         self.attr: object = None  # the adapter's ready answer, if it keeps one
 
     @property
@@ -65,6 +69,8 @@ class Node:
         """The real file's attributes."""
         if self.fd >= 0:
             return os.fstat(self.fd)
+        if self.stale is not None:
+            return self.stale
         where = self.where
         return os.stat(
             self.real, dir_fd=where.fd if where.fd >= 0 else where.open(), follow_symlinks=False
@@ -79,7 +85,6 @@ HELD = 8  # fd must stay: there is no other way to the file
 LINKED = 16  # has an entry in the index of hard links
 DEVICE = 32  # shown as a device 0:0
 NAMELESS = 128  # the name we knew is gone, though others are left
-CLEAR = 64  # was opened for writing by somebody whose writes clear set-id bits
 
 
 class Dir(Node):
@@ -91,7 +96,6 @@ class Dir(Node):
         "lower_path",
         "lowers",
         "redirected",
-        "stale",
         "upper",
         "version",
     )
@@ -113,7 +117,6 @@ class Dir(Node):
         self.redirected = False  # the upper has a redirect mark
         self.children = 0  # nodes that name this one as their parent
         self.gid = -1  # what new files inherit (setgid), -1 unknown, -2 the caller's own
-        self.stale: os.stat_result | None = None  # last attributes of a removed directory
 
     @property
     def in_upper(self) -> bool:
@@ -137,6 +140,7 @@ class Table:
         self.nodes: dict[int, Node] = {}
         self.by_fd: dict[int, Node] = {}
         self.by_ino: dict[int, Node] = {}  # files of the upper, by real inode number
+        self.replaced: dict[int, Node] = {}  # by proper id: files of a live lower that changed
         self.idle: deque[Node] = deque()  # have a descriptor that no handle uses
         self.on_freed: Callable[[Node, os.stat_result], None] | None = None
         self._devices: dict[int, int] = {}
@@ -165,7 +169,7 @@ class Table:
     def add(self, node: Node) -> None:
         """Enter a new node."""
         self.nodes[node.id] = node
-        if node.ino and node.kind != stat.S_IFDIR:
+        if node.ino and node.kind != stat.S_IFDIR and node.in_upper:
             self.by_ino[node.ino] = node
         if node.parent is not None:
             node.parent.children += 1
@@ -203,6 +207,8 @@ class Table:
                 self.release_fd(node)
             if node.ino and self.by_ino.get(node.ino) is node:
                 del self.by_ino[node.ino]
+            if node.stamp and self.replaced.get(node.ino) is node:
+                del self.replaced[node.ino]
             parent = node.parent
             if parent is not None:
                 parent.children -= 1

@@ -131,7 +131,8 @@ def file_node(
             linked |= LINKED
             copy = overlay.index.stat(node_id)
             where, real, st = overlay.index.dir, overlay.index.name(node_id), copy
-    node = table.nodes.get(node_id)
+    proper_id = node_id
+    node = table.replaced.get(node_id) or table.nodes.get(node_id)
     if node is not None:
         if _is_same(node, where, st, kind):
             if node.fd < 0 or where.layer.upper:
@@ -144,6 +145,10 @@ def file_node(
         node_id = table.fresh_id()
     node = Node(node_id, parent, name, where, real, kind)
     node.flags = linked
+    if where.layer.live:
+        node.ino, node.stamp = proper_id, _stamp(st)
+        if node_id != proper_id:
+            table.replaced[proper_id] = node
     if where.layer.upper:
         node.ino = st.st_ino
         if overlay.index is not None and st.st_nlink > 1 and node_id in overlay.index.copied:
@@ -163,7 +168,14 @@ def _is_same(node: Node, where: LayerDir, st: os.stat_result, kind: int) -> bool
         return False
     if node.in_upper:
         return where.layer.upper and node.ino == st.st_ino
+    if where.layer.live and node.stamp != _stamp(st):
+        return False
     return not where.layer.upper
+
+
+def _stamp(st: os.stat_result) -> int:
+    """What tells one content of a file from the next. Never 0."""
+    return st.st_mtime_ns << 8 ^ st.st_size << 1 | 1
 
 
 def upper_id(overlay: Overlay, where: LayerDir, name: bytes, st: os.stat_result) -> int:

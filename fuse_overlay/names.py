@@ -226,9 +226,14 @@ def check_empty(overlay: Overlay, node: Dir) -> None:
 
 
 def lose_name(overlay: Overlay, node: Node, st: os.stat_result, *, in_upper: bool) -> None:
-    """Prepare for a name of *node* to go: what is known by that name only is held."""
+    """Prepare for a name of *node* to go: what is known by that name only is held.
+
+    Not if nothing would be left to hold: an unlinked file lives by its open handles alone, so that
+    the room it takes is free when they are closed.
+    """
     if node.in_upper and in_upper:
-        hold(overlay, node)
+        if node.opens or overlay.nlink(node, st) > 1:
+            hold(overlay, node)
     elif overlay.index is not None and (node.flags & LINKED or st.st_nlink > 1):
         overlay.index.hide_name(node)
 
@@ -238,7 +243,8 @@ def name_lost(
 ) -> None:
     """A name of *node* has gone."""
     node.attr = None
-    left = overlay.nlink(node, node.stat())
+    gone = node.in_upper and in_upper and node.fd < 0
+    left = 0 if gone else overlay.nlink(node, node.stat())
     if not in_upper and not node.flags & LINKED and st.st_nlink == 1:
         left = 0
     if left:
@@ -250,6 +256,13 @@ def name_lost(
             overlay.index.drop(node.id)
         overlay.index.drop_id(node.ino)
     node.gone = True
+    if node.opens:
+        return
+    node.stale = st
+    if node.fd >= 0:
+        overlay.table.release_fd(node)
+    elif node.in_upper and overlay.quota is not None:
+        overlay.quota.add(-st.st_blocks, -1)
 
 
 def dir_lost(node: Dir, st: os.stat_result) -> None:

@@ -18,7 +18,7 @@ import pyfuse3
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext
 
 from . import attributes, files, listing, lookup, names, rename
-from .inodes import CLEAR, DEVICE, LINKED, SUID, Dir, Node
+from .inodes import DEVICE, LINKED, SUID, Dir, Node
 from .names import Maker
 from .state import Overlay
 
@@ -26,7 +26,7 @@ log = logging.getLogger("fuse_overlay")
 
 _F = TypeVar("_F", bound=Callable[..., Awaitable[Any]])
 _SET_ID = stat.S_ISUID | stat.S_ISGID
-_CLEARING = SUID | CLEAR
+_WRITING = os.O_WRONLY | os.O_RDWR
 
 
 def _answered(handler: _F) -> _F:
@@ -157,7 +157,7 @@ class Operations(pyfuse3.Operations):
         if fields.update_mtime:
             wish.mtime_ns = attr.st_mtime_ns
         node = self._nodes[inode]
-        st = attributes.setattr(self._overlay, node, wish, ctx.uid)
+        st = attributes.setattr(self._overlay, node, wish)
         return self._fill(self._entry, node, st)
 
     @_answered
@@ -232,9 +232,9 @@ class Operations(pyfuse3.Operations):
     @_answered
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
         node = self._nodes[inode]
-        fd = files.open_file(self._overlay, node, flags, ctx.uid)
+        fd = files.open_file(self._overlay, node, flags)
         # Writes that clear set-id bits must not wait in the kernel's cache.
-        return FileInfo(fh=fd, direct_io=node.flags & _CLEARING == _CLEARING)
+        return FileInfo(fh=fd, direct_io=bool(node.flags & SUID and flags & _WRITING))
 
     @_answered
     async def read(self, fh: int, off: int, size: int) -> bytes:
@@ -243,7 +243,7 @@ class Operations(pyfuse3.Operations):
     @_answered
     async def write(self, fh: int, off: int, buf: bytes) -> int:
         node = self._by_fd[fh]
-        if node.flags & _CLEARING == _CLEARING:
+        if node.flags & SUID:
             files.clear_set_id(node)
             pyfuse3.invalidate_inode(node.id, attr_only=True)
         return files.write(self._overlay, node, off, buf)

@@ -22,6 +22,7 @@ class Overlay:
 
     def __init__(self, base: Path, lowers: int = 1, **options: Any) -> None:
         self.base = base
+        base.chmod(0o755)  # for the other ids of the namespace
         self.lowers = [base / f"lower{number}" for number in range(lowers)]
         self.upper = base / "upper"
         self.work = base / "work"
