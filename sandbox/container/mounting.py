@@ -187,6 +187,11 @@ class Mounter:
             options = (("mode", "0755"), ("size", "1m"))
             attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
             self._files = new_mount("tmpfs", options, attributes, source="sbx")
+            # Before Linux 6.15 only what is attached can be cloned. On top of the host's root it is
+            # in nobody's way (lookups that start there don't climb it), and goes with it.
+            top = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            attach(self._files, top)
+            os.close(top)
         name = step.target.strip("/").replace("/", "_")
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         file = os.open(name, flags, 0o644, dir_fd=self._files)
