@@ -96,18 +96,24 @@ def _marked_delegated(path: Path) -> bool:
 
 
 def _look(path: Path, *, enable: bool) -> Delegation | None:
-    """Return what children of *path* can have; None when nothing, or nothing can be made there."""
+    """Return what children of *path* can have; None when nothing can be made there."""
     cgroup = Cgroup(str(path))
     try:
         enabled = set(cgroup.read("cgroup.subtree_control").split())
-        available = cgroup.controllers() & set(WANTED)
-        if enable:
-            enabled |= enable_controllers(cgroup, available - enabled)
-        elif not cgroup.pids():
-            enabled |= available
+        free = (cgroup.controllers() & set(WANTED)) - enabled
+        if _occupied(cgroup):
+            # cpu, cpuset and pids could be enabled nevertheless, and would turn this cgroup into
+            # the root of a threaded subtree, where children take no processes.
+            return None if enabled else Delegation(str(path), frozenset())
+        enabled |= enable_controllers(cgroup, free) if enable else free
     except OSError:
         return None
     return Delegation(str(path), frozenset(enabled))
+
+
+def _occupied(cgroup: Cgroup) -> bool:
+    """True when processes are in *cgroup* itself; the hierarchy's root may have some."""
+    return bool(cgroup.pids()) and os.path.exists(f"{cgroup.path}/cgroup.type")
 
 
 def enable_controllers(cgroup: Cgroup, names: frozenset[str] | set[str]) -> set[str]:
