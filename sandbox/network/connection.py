@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -26,6 +27,11 @@ PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 READY_TIMEOUT = 20.0  # seconds; usually 0.03
 
 SLIRP_NOTE = "pasta is not installed: slirp4netns is slower (sudo apt-get install passt)"
+# `keep_loopback_inside` can be undone, or gone around, with these.
+RAW_NOTE = (
+    "with CAP_NET_ADMIN or CAP_NET_RAW a container can reach services on the host's loopback, "
+    "unless pasta is of 2025 or later"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +88,15 @@ def start(
     netns: int,
     *,
     ports: Sequence[Port] = (),
+    raw_network: bool = False,
     program: Program | None = None,
 ) -> Connection:
     """Begin to connect the network namespace *netns*, owned by *userns* (open descriptors).
 
     Returns at once: other work can be done before `wait_ready`. Call it as the user who owns
     *userns*, when children go to a pid namespace that ends with the caller (`process.spawn`).
-    *program*: None takes pasta, else slirp4netns.
+    *raw_network*: the container has CAP_NET_ADMIN or CAP_NET_RAW, and the user is told what that
+    means. *program*: None takes pasta, else slirp4netns.
     Raises Unavailable (no program), Conflict (port in use), InvalidSpec (impossible port).
     """
     if mode != "private":
@@ -104,6 +112,9 @@ def start(
         else:
             argv = slirp4netns.command(path, api_socket)
         # pasta takes an ignored SIGPIPE for an error, slirp4netns ends when it isn't ignored.
+        notes: tuple[str, ...] = (RAW_NOTE,) if raw_network else ()
+        if not is_pasta and has_default_route():
+            notes += (SLIRP_NOTE,)
         process, netlink = spawn(argv, userns, netns, ignored=() if is_pasta else (signal.SIGPIPE,))
         starting.enter_context(netlink)
         starting.callback(os.close, process.report_fd)
@@ -113,7 +124,7 @@ def start(
             process=process,
             netlink=netlink,
             claimed=claimed,
-            notes=() if is_pasta else (SLIRP_NOTE,),
+            notes=notes,
             api_socket=api_socket,
             starting=starting.pop_all(),
             running=running.pop_all(),
@@ -143,7 +154,11 @@ def open_namespaces(pid: int, stack: ExitStack) -> tuple[int, int]:
 
 def find_program(program: Program | None = None) -> str:
     """Return the path of *program*, or of the best there is. Raises Unavailable without any."""
-    for name in (program,) if program else (pasta.PROGRAM, slirp4netns.PROGRAM):
+    preferred: tuple[str, ...] = (pasta.PROGRAM, slirp4netns.PROGRAM)
+    if not has_default_route():
+        # pasta of 2023 does not start without one: "No routable interface".
+        preferred = preferred[::-1]
+    for name in (program,) if program else preferred:
         path = shutil.which(name, path=PATH)
         if path is not None:
             return path
@@ -151,6 +166,19 @@ def find_program(program: Program | None = None) -> str:
         f"no program connects containers to the network: {program or 'pasta'} is not installed",
         hint="sudo apt-get install passt; or run without network: --network none",
     )
+
+
+def has_default_route() -> bool:
+    """True when this network namespace has one, of either family (proc(5), /proc/net/route)."""
+    with contextlib.suppress(OSError), open("/proc/self/net/route") as file:
+        if any(line.split()[1] == "00000000" for line in file):
+            return True
+    with contextlib.suppress(OSError), open("/proc/self/net/ipv6_route") as file:
+        for line in file:
+            destination, prefix, *_, device = line.split()
+            if int(destination, 16) == int(prefix, 16) == 0 and device != "lo":
+                return True
+    return False
 
 
 def has_forwarder() -> bool:

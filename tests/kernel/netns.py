@@ -117,7 +117,7 @@ def container(
     on: Namespace,
     *,
     ports: Sequence[Port] = (),
-    program: network.Program = "pasta",
+    program: network.Program | None = "pasta",
     resolv_conf: Path | None = None,
 ) -> Iterator[Container]:
     """A container on the host *on*. Raises what connecting it raised."""
@@ -207,7 +207,7 @@ def _supervise(
     writer: int,
     control: int,
     ports: Sequence[Port],
-    program: network.Program,
+    program: network.Program | None,
     resolv_conf: Path | None,
 ) -> None:
     """Be the supervisor: namespaces of its own, a guard, a container, a connection."""

@@ -301,6 +301,21 @@ def test_a_privileged_port_is_refused_with_the_sysctl(
     assert "ip_unprivileged_port_start=80" in (caught.value.hint or "")
 
 
+def test_a_host_without_a_route_can_still_publish_ports(host: netns.Namespace) -> None:
+    """Off line, containers start and their published ports are there."""
+    host.run("ip", "route", "del", "default")
+    host.run("ip", "-6", "route", "del", "default")
+    if shutil.which("slirp4netns", path=PATH) is None:
+        pytest.skip("slirp4netns is not installed")
+
+    with netns.container(host, program=None, ports=[Port(80, 8080)]) as container:
+        listener = container.open(server("0.0.0.0", 80))
+        outside = host.open(client("127.0.0.1", 8080))
+
+        assert answer(listener, TCP) == b"hello"
+        assert outside.recv(16) == b"back"
+
+
 def test_names_are_resolved_by_a_resolver_on_the_hosts_loopback(
     host: netns.Namespace, tmp_path: Path
 ) -> None:
