@@ -105,8 +105,12 @@ def make_overlay() -> Iterator[Callable[..., Overlay]]:
 
 def _remove(overlay: Overlay) -> None:
     remove = ["rm", "-rf", overlay.base]  # shutil.rmtree recurses: not for deep trees
+    # The kernel's overlay leaves a directory of mode 0 in its work directory.
+    subprocess.run(["chmod", "-R", "u+rwX", overlay.base], stderr=subprocess.DEVNULL, check=False)
     subprocess.run(remove, stderr=subprocess.DEVNULL, check=False)
     if overlay.base.exists():  # files of subordinate ids: their namespace's root removes them
+        for path in (overlay.lower, overlay.mountpoint):
+            path.mkdir(exist_ok=True)
         remover = cell.Cell(
             Config(lower=(str(overlay.lower),), upper=None, work=None),
             overlay.mountpoint,
