@@ -36,6 +36,13 @@ class BlobWriter:
         self.size += len(data)
         write_all(self._fd, data)
 
+    def restart(self) -> None:
+        """Forget what was written."""
+        os.ftruncate(self._fd, 0)
+        os.lseek(self._fd, 0, os.SEEK_SET)
+        self._hash = hashlib.sha256()
+        self.size = 0
+
     def commit(self, *, expected: str | None = None, durable: bool = False) -> str:
         """Name the blob by its digest and return that.
 

@@ -98,6 +98,10 @@ class Store:
         """Return the stored manifest of *reference*. Raises as `resolve`."""
         return self._find(reference).manifest
 
+    def diff_ids(self, reference: str) -> tuple[str, ...]:
+        """Return the layers of *reference*, the lowest first. Raises as `resolve`."""
+        return self._find(reference).document.diff_ids
+
     def builtin(self) -> Image:
         """Return the image `host`: this machine's root without what is somebody's."""
         home = os.environ.get("HOME", "/")
