@@ -11,7 +11,7 @@ from sandbox.container.plan import ProcessPlan
 from sandbox.engine.context import Context
 from sandbox.engine.filters import filter_for
 from sandbox.errors import Conflict
-from sandbox.linux import capabilities
+from sandbox.linux import capabilities, cgroups, rlimits
 from sandbox.linux.cgroups import Cgroup
 from sandbox.spec import Limits
 from sandbox.state import Container
@@ -59,6 +59,9 @@ def _plan(container: Container, options: ExecOptions, context: Context) -> Proce
     plan = process_plan(
         spec, filter_for(spec, context, single_uid=single_uid), single_uid=single_uid
     )
+    ulimits = plan.ulimits
+    if not container.status.cgroup:
+        ulimits = rlimits.tighten(ulimits, cgroups.held_by_rlimits(spec.limits, spec.cgroups))
     environment = {**dict(spec.env), **dict(options.env)}
     if options.tty:
         environment.setdefault("TERM", "xterm")
@@ -72,6 +75,7 @@ def _plan(container: Container, options: ExecOptions, context: Context) -> Proce
         init=False,
         create_cwd=False,
         capabilities=capabilities.ALL if options.privileged else plan.capabilities,
+        ulimits=ulimits,
     )
 
 

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from sandbox.engine.ids import maps_for
 from sandbox.engine.notices import say_once
 from sandbox.engine.removal import discard
 from sandbox.errors import InvalidSpec, SbxError
-from sandbox.linux import cgroups, idmap
+from sandbox.linux import cgroups, idmap, rlimits
 from sandbox.linux.processes import ProcessRef
 from sandbox.linux.syscalls import set_name
 from sandbox.network import connection as connections
@@ -70,6 +71,7 @@ class _Run:
         self.warnings: list[str] = []
         self.network = connections.Connection()
         self.cgroup: cgroups.Cgroup | None = None
+        self._cpus: frozenset[int] | None = None
 
     def carry_out(self) -> int:
         self.directory = self.containers.create(self.spec, ProcessRef.of(_own_pid()))
@@ -117,13 +119,15 @@ class _Run:
         self._make_volumes()
         if context.debug:
             print("\n".join(f"sbx: {line}" for line in plan.describe()), file=sys.stderr)
-        self._make_cgroup()
+        plan = self._limit(plan, single_uid=single_uid)
         config = drivers.fuse_config(spec, upper, work, single_uid=single_uid)
         return self._fork(plan, config)
 
     def _fork(self, plan: ContainerPlan, config: Config) -> Started:
         started = start(plan, config, self.directory, self.cgroup, stdin=self.spec.interactive)
         self.stack.callback(started.resources.close)
+        if self._cpus is not None:
+            os.sched_setaffinity(started.init.pid, self._cpus)
         set_name("sbx-supervisor")
         try:
             user, net = started.namespaces
@@ -217,12 +221,28 @@ class _Run:
             "/etc/resolv.conf": resolv_conf(spec.network, forwarder=forwarder),
         }
 
-    def _make_cgroup(self) -> None:
-        prepared = cgroups.prepare(self.spec.id, self.spec.limits, self.spec.cgroups)
-        self._warn(*prepared.warnings)
+    def _limit(self, plan: ContainerPlan, *, single_uid: bool) -> ContainerPlan:
+        """Make the cgroup; return *plan* with the rlimits that stand in for what it lacks."""
+        # With one id mapped, or without the capability, no process changes its uid: nothing has
+        # privileges of its own with no_new_privs.
+        uids_fixed = single_uid or "CAP_SETUID" not in plan.process.capabilities
+        prepared = cgroups.prepare(
+            self.spec.id,
+            self.spec.limits,
+            self.spec.cgroups,
+            uids_fixed=uids_fixed,
+            environ=self.context.environ,
+        )
         self.cgroup = prepared.cgroup
         if self.cgroup is not None:
             self.stack.callback(self.cgroup.remove)
+        self._warn(*prepared.warnings)
+        if self.context.debug:
+            lines = prepared.enforcement.describe()
+            print("\n".join(f"sbx: {line}" for line in lines), file=sys.stderr)
+        self._cpus = prepared.cpus
+        ulimits = rlimits.tighten(plan.process.ulimits, prepared.ulimits)
+        return replace(plan, process=replace(plan.process, ulimits=ulimits))
 
     def _make_volumes(self) -> None:
         for mount in self.spec.mounts:

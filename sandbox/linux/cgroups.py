@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from sandbox.errors import Unenforceable
-from sandbox.linux import cgroups_limits
+from sandbox.linux import cgroups_limits, rlimits
 from sandbox.linux.cgroups_delegation import Delegation, discover, vacatable, vacate
 from sandbox.linux.cgroups_directory import (
     Cgroup,
@@ -32,6 +32,7 @@ __all__ = [
     "Prepared",
     "Stats",
     "discover",
+    "held_by_rlimits",
     "join",
     "prepare",
     "reconcile",
@@ -168,10 +169,8 @@ def _enforce(
         enforced = {}
         missing = {setting.limit: reasons[0] for setting in wanted}
     ulimits: tuple[Ulimit, ...] = ()
-    if "pids" in missing and limits.pids is not None:
-        # Counted per user namespace and uid since Linux 5.14 (ucounts): it holds the whole
-        # container only as long as that has one uid.
-        ulimits = (Ulimit("nproc", limits.pids, limits.pids),)
+    if "pids" in missing:
+        ulimits = held_by_rlimits(limits)
         if uids_fixed:
             del missing["pids"]
             enforced["pids"] = "rlimit RLIMIT_NPROC"
@@ -183,14 +182,30 @@ def _enforce(
     return Prepared(cgroup, enforcement, ulimits)
 
 
+def held_by_rlimits(limits: Limits, mode: CgroupsMode = "enabled") -> tuple[Ulimit, ...]:
+    """Return what a process of a container without a cgroup gets: its init, and `exec`.
+
+    RLIMIT_NPROC is counted per user namespace and uid since Linux 5.14 (ucounts), so it holds a
+    whole container as long as that has one uid. RLIMIT_DATA holds each process by itself, which
+    ends an accident and stops no attack: for best-effort alone. (Not RLIMIT_AS: runtimes reserve
+    far more addresses than they use.)
+    """
+    found = []
+    if limits.pids is not None and limits.pids > 0:
+        found.append(Ulimit("nproc", limits.pids, limits.pids))
+    if mode == "best-effort" and limits.memory is not None:
+        found.append(Ulimit("data", limits.memory, limits.memory))
+    return tuple(found)
+
+
 def _with_substitutes(prepared: Prepared, limits: Limits) -> Prepared:
-    """For best-effort: what slows down an accident, though it stops no attack. And say so."""
-    missing = dict(prepared.enforcement.missing)
-    ulimits = list(prepared.ulimits)
+    """For best-effort: what slows down an accident. And say so."""
+    missing = _told(prepared.enforcement)
+    ulimits = prepared.ulimits
     notes = {"pids": "only each user id by itself is held, by RLIMIT_NPROC"}
-    if "memory" in missing and limits.memory is not None:
-        # Not RLIMIT_AS: runtimes reserve far more addresses than they use.
-        ulimits.append(Ulimit("data", limits.memory, limits.memory))
+    if "memory" in missing:
+        held = held_by_rlimits(limits, "best-effort")
+        ulimits = rlimits.merge(ulimits, (limit for limit in held if limit.name == "data"))
         notes["memory"] = "only each process by itself is held, by RLIMIT_DATA"
     cpus = None
     if "cpuset_cpus" in missing and limits.cpuset_cpus is not None:
@@ -200,21 +215,29 @@ def _with_substitutes(prepared: Prepared, limits: Limits) -> Prepared:
         f"{FLAGS[name]} is not enforced" + (f": {notes[name]}" if name in notes else "")
         for name in missing
     )
-    return Prepared(prepared.cgroup, prepared.enforcement, tuple(ulimits), cpus, warnings)
+    return Prepared(prepared.cgroup, prepared.enforcement, ulimits, cpus, warnings)
 
 
 def _check_required(enforcement: Enforcement, limits: Limits, reasons: tuple[str, ...]) -> None:
-    missing = [(name, why) for name, why in enforcement.missing if name in limits.required]
+    missing = {n: why for n, why in _told(enforcement).items() if n in limits.required}
     if not missing:
         return
-    flags = ", ".join(FLAGS[name] for name, _ in missing)
-    details = [f"{FLAGS[name]}: {why}" for name, why in missing]
+    flags = ", ".join(FLAGS[name] for name in missing)
+    details = [f"{FLAGS[name]}: {why}" for name, why in missing.items()]
     details += [reason for reason in reasons[1:] if reason not in details]
     raise Unenforceable(
         f"{flags}: not enforceable on this machine",
         detail="\n".join(dict.fromkeys(details)),
         hint="sbx doctor says what is missing; --cgroups=best-effort runs without the limit",
     )
+
+
+def _told(enforcement: Enforcement) -> dict[str, str]:
+    """Return what is missing, without the limit on swap where that on memory is missing as well."""
+    missing = dict(enforcement.missing)
+    if "memory" in missing:
+        missing.pop("memory_swap", None)
+    return missing
 
 
 def join(path: str, pid: int, environ: Mapping[str, str] = os.environ) -> None:

@@ -18,6 +18,7 @@ from sandbox.container import process
 from sandbox.container.channel import Channel
 from sandbox.container.plan import ProcessPlan
 from sandbox.errors import SbxError
+from sandbox.linux import cgroups
 from sandbox.linux.cgroups import Cgroup
 from sandbox.linux.clone import fork_sibling
 from sandbox.linux.descriptors import close_all_but
@@ -77,7 +78,7 @@ def join(init: ProcessRef, plan: ProcessPlan, cgroup: Cgroup | None, *, stdin: b
     try:
         _, pid = ours.expect("hello")
         if cgroup is not None:
-            cgroup.add(pid)
+            cgroups.join(cgroup.path, pid)
         ours.send({"step": "go"})
     except BaseException:
         end(outer)
