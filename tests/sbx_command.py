@@ -120,7 +120,9 @@ class Sbx:
         return [pid for path in sockets if (pid := _listener(path)) is not None]
 
     def end_launchers(self) -> None:
-        for pid in self.launcher_pids():
+        """End those that listen, and those that a client has just started."""
+        starting = [p.pid for p in self.mark.processes() if "sandbox.launcher" in p.command]
+        for pid in {*self.launcher_pids(), *starting}:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
 

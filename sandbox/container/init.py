@@ -122,6 +122,7 @@ def _set_up(plan: ContainerPlan, root: int, sources: dict[str, int]) -> None:
     mounter.carry_out(steps[: proc + 1])
     _write_sysctls(plan, root)
     mounter.carry_out(steps[proc + 1 :])
+    mounter.finish()
     mounting.enter_root(root)
     if plan.root.readonly:
         mounting.make_root_readonly()

@@ -29,6 +29,8 @@ from sandbox.linux.mount_api import attach, new_mount
 from sandbox.linux.syscalls import (
     AT_EMPTY_PATH,
     AT_RECURSIVE,
+    CLONE_NEWNS,
+    MNT_DETACH,
     MOUNT_ATTR_NODEV,
     MOUNT_ATTR_NOEXEC,
     MOUNT_ATTR_NOSUID,
@@ -41,12 +43,16 @@ from sandbox.linux.syscalls import (
     mount_setattr,
     open_tree,
     openat2,
+    pivot_root,
+    setns,
+    umount2,
 )
 
 # Links of the image are followed, inside the root, for what the user mounts …
 _FOLLOW = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
 # … and never for what isolates: an image whose /proc is a link is refused (CVE-2019-19921).
 _STRICT = RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS
+_FILES = "/dev/.sbx"  # for a moment: the tmpfs of the text files
 _ROOT_ATTRIBUTES = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
 
 
@@ -138,6 +144,16 @@ class Mounter:
                     f"cannot set up the container: {step.describe()}", detail=str(err)
                 ) from err
 
+    def finish(self) -> None:
+        """Take away what only the plan itself needed."""
+        if self._files is not None:
+            umount2(f"/proc/self/fd/{self._files}", MNT_DETACH)
+            os.close(self._files)
+            self._files = None
+            parent = self._directory(os.path.dirname(_FILES), _STRICT)
+            os.rmdir(os.path.basename(_FILES), dir_fd=parent)
+            os.close(parent)
+
     def _carry_out(self, step: Step) -> None:
         if isinstance(step, NewMount):
             mount = new_mount(step.fstype, step.options, step.attributes, source=step.fstype)
@@ -187,11 +203,11 @@ class Mounter:
             options = (("mode", "0755"), ("size", "1m"))
             attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
             self._files = new_mount("tmpfs", options, attributes, source="sbx")
-            # Before Linux 6.15 only what is attached can be cloned. On top of the host's root it is
-            # in nobody's way (lookups that start there don't climb it), and goes with it.
-            top = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            attach(self._files, top)
-            os.close(top)
+            # Before Linux 6.15 only what is attached can be cloned. It is taken away again when
+            # the plan is carried out; what was cloned stays.
+            place = self._directory(_FILES, _STRICT)
+            attach(self._files, place)
+            os.close(place)
         name = step.target.strip("/").replace("/", "_")
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         file = os.open(name, flags, 0o644, dir_fd=self._files)
@@ -273,15 +289,21 @@ class Mounter:
 def enter_root(root: int) -> None:
     """Make the mount *root*, attached somewhere, the process's root, and let go of the host's.
 
-    pivot_root(".", ".") stacks the old root below the new one, so no directory is needed for it
-    (pivot_root(2), NOTES).
+    pivot_root(".", ".") stacks the old root on the new one, so no directory is needed for it
+    (pivot_root(2), NOTES). That nothing but the new root is left is checked, not believed: whoever
+    joins the namespace later (`exec`) starts at the topmost mount of its root, which would be the
+    host's if a single mount too many had been stacked there. Raises Unavailable.
     """
-    from sandbox.linux.syscalls import MNT_DETACH, pivot_root, umount2
-
+    namespace = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     os.fchdir(root)
     pivot_root(".", ".")
     umount2(".", MNT_DETACH)
+    # setns(2) into the own namespace takes the process to the topmost mount of its root.
+    setns(namespace, CLONE_NEWNS)
+    os.close(namespace)
     os.chdir("/")
+    if not os.path.samestat(os.stat("/"), os.fstat(root)):
+        raise Unavailable("the host's root is still below the container's", hint="report this")
 
 
 def make_root_readonly() -> None:
