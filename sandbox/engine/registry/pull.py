@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import urljoin
 
+import httpx
 import trio
 
 from sandbox.engine.registry.loop import run_trio
@@ -20,7 +21,7 @@ from sandbox.engine.registry.session import (
 from sandbox.errors import NotFound, SbxError, StoreError
 from sandbox.image import document
 from sandbox.image.config import ConfigDocument
-from sandbox.image.content import BlobWriter
+from sandbox.image.content import CHUNK, BlobWriter
 from sandbox.image.descriptor import INDEXES, MANIFESTS, Descriptor, Platform
 from sandbox.image.image import Image
 from sandbox.image.manifest import Manifest, parse_index, parse_manifest, read_config
@@ -218,11 +219,24 @@ class _Pull:
                 writer.restart()
             if not quiet:
                 self.progress.restart(blob, writer.size)
-            async for chunk in response.aiter_raw(1 << 20):
-                if writer.size + len(chunk) > blob.size:
-                    raise StoreError("blob refused", detail=f"larger than {blob.size} bytes")
-                await trio.to_thread.run_sync(writer.write, chunk)
-                if not quiet:
-                    self.progress.advance(blob, len(chunk))
+            await self._receive(response, blob, writer, quiet)
         if writer.size < blob.size:
             raise TryAgain("the transfer ended too early")
+
+    async def _receive(
+        self, response: httpx.Response, blob: Descriptor, writer: BlobWriter, quiet: bool
+    ) -> None:
+        """Write the body in pieces of a megabyte; what came before a failure is written too."""
+        piece = bytearray()
+        try:
+            async for chunk in response.aiter_raw():
+                if writer.size + len(piece) + len(chunk) > blob.size:
+                    raise StoreError("blob refused", detail=f"larger than {blob.size} bytes")
+                piece += chunk
+                if not quiet:
+                    self.progress.advance(blob, len(chunk))
+                if len(piece) >= CHUNK:
+                    data, piece = bytes(piece), bytearray()
+                    await trio.to_thread.run_sync(writer.write, data)
+        finally:
+            writer.write(bytes(piece))

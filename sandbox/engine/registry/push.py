@@ -13,11 +13,13 @@ import trio
 from sandbox.engine.registry.loop import run_trio
 from sandbox.engine.registry.progress import Progress
 from sandbox.engine.registry.session import (
+    TRIES,
     RegistryError,
     Session,
     TryAgain,
     again,
     open_session,
+    registry_message,
 )
 from sandbox.image.descriptor import Descriptor
 from sandbox.image.manifest import Manifest
@@ -118,21 +120,27 @@ class _Push:
             return
         if not quiet:
             self.progress.begin(blob, "Pushing")
-        await _Upload(self.session, self.progress, blob, location, quiet).send(
-            self.blobs.path(blob.digest)
-        )
+        for left in reversed(range(TRIES)):
+            upload = _Upload(self.session, self.progress, blob, location, quiet)
+            try:
+                await upload.send(self.blobs.path(blob.digest))
+                break
+            except _Lost:
+                if not left:
+                    raise
+                location = await self._begin(blob, mount=False) or ""
         if not quiet:
             self.progress.step(blob, "Pushed")
 
-    async def _begin(self, blob: Descriptor) -> str | None:
+    async def _begin(self, blob: Descriptor, *, mount: bool = True) -> str | None:
         """Start an upload and return where it goes; None when the blob was mounted instead."""
         url = self.session.url("blobs/uploads/")
         other = self.elsewhere.get(blob.digest)
-        if other:
-            mount = f"{url}?mount={blob.digest}&from={other}"
+        if other and mount:
+            query = f"{url}?mount={blob.digest}&from={other}"
             # Reading the other repository takes a right of its own.
             scope = f"{self.session.scope} repository:{other}:pull"
-            response = await self.session.request("POST", mount, scope=scope)
+            response = await self.session.request("POST", query, scope=scope)
             if response.status_code == 201:
                 return None
             if response.status_code == 202:
@@ -153,6 +161,10 @@ class _Push:
         )
         self.session.check(response, "manifest")
         return Pushed(descriptor.digest, len(data))
+
+
+class _Lost(RegistryError):
+    """The upload has to begin anew: some registries give it up with the connection."""
 
 
 class _Upload:
@@ -196,6 +208,8 @@ class _Upload:
         if response.status_code == 416:
             await self._ask_how_much()
             raise TryAgain("the registry lost count")
+        if response.status_code == 404:
+            raise _Lost("the registry forgot the upload", detail=registry_message(response))
         self.session.check(response, "upload")
         self.location = _location(response)
         self.sent += len(data)
@@ -206,7 +220,7 @@ class _Upload:
         """After a failure only the registry knows what arrived."""
         response = await self.session.request("GET", self.location)
         if response.status_code != 204:
-            return
+            raise _Lost("the registry forgot the upload", detail=registry_message(response))
         self.location = _location(response)
         last = response.headers.get("range", "").rpartition("-")[2]
         if last.isdigit():
