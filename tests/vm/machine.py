@@ -162,6 +162,8 @@ def _boot(
         # Shared memory: virtiofsd reads and writes the guest's buffers in place.
         *("-object", f"memory-backend-memfd,id=memory,size={machine.memory}M,share=on"),
         *("-numa", "node,memdev=memory"),
+        # Behind QEMU's own address translation, as pasta wants an interface with a route.
+        *("-nic", "user,model=virtio-net-pci"),
         *("-drive", f"file={_disk(machine, scratch)},format=raw,if=virtio,cache=unsafe"),
     ]
     for tag, address in shares.items():
