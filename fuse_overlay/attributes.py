@@ -203,11 +203,25 @@ def setxattr(overlay: Overlay, node: Node, name: bytes, value: bytes) -> None:
     copy_up(overlay, node)
     node.attr = None
     node.flags &= ~NO_CAPABILITY
+    blocks = _blocks(overlay, node)
+    if overlay.quota is not None:
+        overlay.quota.check(len(value))
     place = _enter(node)
     if isinstance(place, int):
         os.setxattr(place, whiteout.to_disk(name), value)
     else:
         os.setxattr(place, whiteout.to_disk(name), value, follow_symlinks=False)
+    _count_blocks(overlay, node, blocks)
+
+
+def _blocks(overlay: Overlay, node: Node) -> int:
+    return _Place(node).stat().st_blocks if overlay.quota is not None else 0
+
+
+def _count_blocks(overlay: Overlay, node: Node, before: int) -> None:
+    """Count what an xattr took or gave back: XFS has room for any number of them in an inode."""
+    if overlay.quota is not None:
+        overlay.quota.add(_Place(node).stat().st_blocks - before)
 
 
 def removexattr(overlay: Overlay, node: Node, name: bytes) -> None:
@@ -215,11 +229,13 @@ def removexattr(overlay: Overlay, node: Node, name: bytes) -> None:
     getxattr(overlay, node, name)
     copy_up(overlay, node)
     node.attr = None
+    blocks = _blocks(overlay, node)
     place = _enter(node)
     if isinstance(place, int):
         os.removexattr(place, whiteout.to_disk(name))
     else:
         os.removexattr(place, whiteout.to_disk(name), follow_symlinks=False)
+    _count_blocks(overlay, node, blocks)
 
 
 def listxattr(overlay: Overlay, node: Node) -> list[bytes]:
