@@ -101,7 +101,7 @@ def standard_mounts(
         *(DeviceMount(f"/dev/{name}", f"/dev/{name}", numbers) for name, numbers in _DEVICES),
         *(Symlink(f"/dev/{name}", to) for name, to in _DEV_LINKS),
         NewMount("devpts", "/dev/pts", tuple(pts), MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC),
-        NewMount("tmpfs", "/dev/shm", (("mode", "1777"), ("size", str(shm_size))), _SAFE),
+        NewMount("tmpfs", "/dev/shm", _shm_options(shm_size), _SAFE),
         NewMount("mqueue", "/dev/mqueue", (), _SAFE, optional=True),
     ]
     if cgroup and new_netns:
@@ -112,3 +112,8 @@ def standard_mounts(
         steps += [ReadOnly(path) for path in READ_ONLY]
         steps += [Masked(path) for path in MASKED]
     return tuple(steps)
+
+
+def _shm_options(size: int) -> tuple[tuple[str, str], ...]:
+    """Sized, in inodes too: tmpfs(5) allows as many as half the machine has pages else."""
+    return ("mode", "1777"), ("size", str(size)), ("nr_inodes", str(max(size >> 12, 64)))
