@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+from sandbox.engine.volumes import remove_anonymous
 from sandbox.spec import ContainerSpec
 from sandbox.state import Containers
 
@@ -26,6 +27,8 @@ def discard(containers: Containers, directory: Path, spec: ContainerSpec) -> Non
     except OSError:
         pass
     remove_tree(trash)
+    if spec.remove:
+        remove_anonymous(spec, containers.paths)
 
 
 def remove_tree(tree: Path) -> None:

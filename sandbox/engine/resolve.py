@@ -16,6 +16,7 @@ from sandbox.engine.options import RunOptions
 from sandbox.engine.port_syntax import parse_ports
 from sandbox.engine.profiles import Profile
 from sandbox.engine.signals import parse_signal
+from sandbox.engine.volumes import anonymous_volume
 from sandbox.errors import InvalidSpec, UsageError
 from sandbox.linux import capabilities
 from sandbox.spec import ContainerSpec, Limits, Mount, OverlayDriver, Port, Security
@@ -201,13 +202,6 @@ def _named(mount: Mount, container_id: str) -> Mount:
         return mount
     name = anonymous_volume(container_id, mount.target)
     return Mount("volume", mount.target, name, mount.readonly, options=mount.options)
-
-
-def anonymous_volume(container_id: str, target: str) -> str:
-    """Return the name of a volume that belongs to one container: it is removed with it."""
-    import hashlib
-
-    return hashlib.sha256(f"{container_id}:{target}".encode()).hexdigest()
 
 
 def _limits(options: RunOptions, profile: Profile) -> Limits:

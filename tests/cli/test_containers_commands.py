@@ -167,6 +167,9 @@ def test_anonymous_volumes_can_go_with_their_container(sbx: Sbx) -> None:
 
     assert [volume.name for volume in volumes.iterdir()] == ["named"]
 
+    sbx("run", "--rm", "-v", "/anonymous", "host", "true", check=True)
+    assert [volume.name for volume in volumes.iterdir()] == ["named"]
+
 
 def test_prune_removes_what_has_ended(sbx: Sbx) -> None:
     """Only after a yes, or with --force; what runs stays."""

@@ -9,7 +9,8 @@ import pytest
 
 from sandbox.engine.options import RunOptions
 from sandbox.engine.profiles import Profile
-from sandbox.engine.resolve import Identity, anonymous_volume, resolve
+from sandbox.engine.resolve import Identity, resolve
+from sandbox.engine.volumes import anonymous_volume
 from sandbox.errors import InvalidSpec, SbxError, UsageError
 from sandbox.image.config import ImageConfig
 from sandbox.image.store import Image
