@@ -192,11 +192,12 @@ def _attend(connection: socket.socket) -> int | None:
             message = wire.receive(connection)
             if message.get("raw"):
                 terminal.make_raw()
+                wire.send(connection, {"ready": True})
             if message.get("cold"):
                 return None
             if "exit" in message:
                 return int(message["exit"])
-    except wire.Disconnected:
+    except (wire.Disconnected, BrokenPipeError):
         terminal.restore()
         sys.stderr.write("sbx: the process that carried out the command was ended\n")
         return 125

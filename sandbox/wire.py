@@ -7,6 +7,7 @@ carries descriptors. Only what the client needs is imported here: its start is t
                        stdout, stderr
                        {"signal": n}      the client got a signal
                        {"resize": true}   the terminal's size changed
+                       {"ready": true}    the terminal is in raw mode
     command → client   {"exit": code, …}  the command is done (for `run` with what became of it)
                        {"raw": true}      a terminal session begins: put the terminal in raw mode
                        {"cold": true}     not to be served from a warm process: run it yourself

@@ -12,6 +12,9 @@ import trio
 from sandbox import wire
 from sandbox.link import ClientLink
 
+# A client that was stopped (SIGSTOP) must not hold up its container for ever.
+_TERMINAL_SECONDS = 5.0
+
 
 class ClientSession:
     """Reads the client's messages until it is gone."""
@@ -19,6 +22,13 @@ class ClientSession:
     def __init__(self, link: ClientLink) -> None:
         self.link = link
         self._connection = link.take_over()
+        self.terminal_ready = trio.Event()
+
+    async def make_raw(self) -> None:
+        """Have the client put its terminal in raw mode; return when that is done."""
+        self.link.send({"raw": True})
+        with trio.move_on_after(_TERMINAL_SECONDS):
+            await self.terminal_ready.wait()
 
     async def follow(self, on_signal: Callable[[int], None], on_resize: Callable[[], None]) -> None:
         """Pass the client's messages on; return when the client is gone."""
@@ -27,7 +37,10 @@ class ClientSession:
             try:
                 message = wire.receive(self._connection)
             except wire.Disconnected:
+                self.terminal_ready.set()
                 return
+            if message.get("ready"):
+                self.terminal_ready.set()
             if "signal" in message:
                 on_signal(int(message["signal"]))
             elif "resize" in message:

@@ -49,7 +49,7 @@ class Hooks:
     ready: Callable[[], None]  # the mounts are made: wait for the network
     running: Callable[[], None]  # the command is being executed
     over: Callable[[], None]  # pid 1 has ended: release what was there for it
-    ended: Callable[[Outcome], None]  # all of it is over; output may still be on the way to the client
+    ended: Callable[[Outcome], None]  # all is over but output on its way to the client
     control: Path | None  # where to listen for other commands
     explain: Explain | None = None  # what a denied call was, where the filter notifies
 
@@ -73,6 +73,7 @@ class Supervision:
     _sinks: tuple[Sink, Sink] = field(default_factory=lambda: (Sink(None), Sink(None)))
     _input_scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     _denials: DenialRecorder | None = None
+    _client: ClientSession | None = None
     _pumps: trio.Event | None = None
 
     async def run(self) -> Outcome:
@@ -82,7 +83,8 @@ class Supervision:
                 nursery.start_soon(self._watch_guard)
             nursery.start_soon(self._receive_signals)
             if self.link is not None:
-                nursery.start_soon(self._follow_client, ClientSession(self.link))
+                self._client = ClientSession(self.link)
+                nursery.start_soon(self._follow_client, self._client)
             await nursery.start(self._serve_control)
             try:
                 await self._begin(nursery)
@@ -126,6 +128,8 @@ class Supervision:
             self._denials = DenialRecorder(fds[0], self.hooks.explain)
             nursery.start_soon(self._denials.serve)
         self.hooks.running()
+        if self._master is not None and self._client is not None and not self.spec.detach:
+            await self._client.make_raw()
         self._start_streams(nursery)
         if self.spec.limits.timeout is not None:
             nursery.start_soon(self._time_out, self.spec.limits.timeout)
@@ -157,8 +161,6 @@ class Supervision:
                 os.close(started.stdin)
             return
         if self._master is not None:
-            assert self.link is not None
-            self.link.send({"raw": True})
             if self.spec.interactive:
                 nursery.start_soon(self._type, self._master)
         elif started.stdin is not None:
