@@ -43,7 +43,7 @@ def spawn(key: str) -> None:
 
 
 def main() -> None:
-    """Serve until idle. The argument is the key that clients look for (`client.launcher_key`)."""
+    """Serve until idle. The argument is the key that clients look for (`call.launcher_key`)."""
     key = sys.argv[1]
     from sandbox.command_process import host_user
     from sandbox.engine.context import Context

@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sandbox import client, wire
+from sandbox import call, wire
 from sandbox.errors import SbxError
 from sandbox.state import Denial
 
@@ -218,7 +218,7 @@ _starting = threading.Lock()
 
 def _connect(command: list[str], streams: tuple[int, int, int]) -> socket.socket:
     """Return a connection to a process that carries *command* out."""
-    request = client.request()
+    request = call.request()
     request["argv"] = command
     request["collect"] = True
     cwd = os.open(".", os.O_PATH | os.O_DIRECTORY)
@@ -236,8 +236,8 @@ def _connect(command: list[str], streams: tuple[int, int, int]) -> socket.socket
 
 def _launcher() -> socket.socket | None:
     """Connect to the launcher, after starting it if need be."""
-    key = client.launcher_key()
-    connection = client.connect(key)
+    key = call.launcher_key()
+    connection = call.connect(key)
     if connection is not None:
         return connection
     with _starting:
@@ -253,7 +253,7 @@ def _launcher() -> socket.socket | None:
         threading.Thread(target=process.wait, daemon=True).start()
         until = time.monotonic() + _LAUNCHER_SECONDS
         while time.monotonic() < until:
-            connection = client.connect(key)
+            connection = call.connect(key)
             if connection is not None or process.poll() not in (None, 0):
                 return connection
             time.sleep(0.01)

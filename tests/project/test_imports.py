@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # Nothing imports from a layer below its own in this list. A new module or package gets a place here
 # and in docs/architecture.md.
 LAYERS = (
-    ("errors", "spec", "paths", "wire", "link"),
+    ("errors", "spec", "paths", "wire", "link", "call"),
     ("linux",),
     ("overlay", "network", "image", "state"),
     ("container",),
@@ -32,7 +32,7 @@ INIT_MAY_IMPORT = {"container", "linux", "spec", "errors"}
 
 def component(module: str) -> str:
     """The part of ``sandbox`` that *module* belongs to."""
-    name = module.partition(".")[2].partition(".")[0]
+    name = module.partition(".")[2].partition(".")[0] or "__init__"
     # "from sandbox import __version__" and the like name the package itself
     return name if name in LAYER_OF or (ROOT / "sandbox" / name).exists() else "__init__"
 
