@@ -12,12 +12,23 @@ from sandbox.engine import names, profiles
 from sandbox.engine.context import Context
 from sandbox.engine.options import RunOptions
 from sandbox.engine.resolve import Identity, resolve
-from sandbox.errors import Conflict, UsageError
+from sandbox.errors import Conflict, SbxError, UsageError
 from sandbox.spec import ContainerSpec
 from sandbox.state import Container, Containers
 
+_NEVER_RAN = 125
+
 
 def run(arguments: Arguments, context: Context) -> int:
+    try:
+        return _run(arguments, context)
+    except SbxError as err:
+        # The codes below 125 belong to the container's command.
+        err.exit_code = max(err.exit_code, _NEVER_RAN)
+        raise
+
+
+def _run(arguments: Arguments, context: Context) -> int:
     from sandbox.engine import containers
 
     options = run_options(arguments, context)
@@ -49,7 +60,12 @@ def _spec(options: RunOptions, arguments: Arguments, context: Context) -> Contai
         context.paths,
         home=context.environ.get("HOME") or "/",
     )
-    image = find_image(options.image, context, pull=arguments.text("pull") or "missing")
+    image = find_image(
+        options.image,
+        context,
+        pull=arguments.text("pull") or "missing",
+        quiet=arguments.flag("quiet"),
+    )
     known = Containers(context.paths).names
     identity = Identity(
         id=names.new_id(),

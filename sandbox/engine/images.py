@@ -1,22 +1,91 @@
-"""The image of a new container."""
+"""The image of a new container, pulled where it is missing."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import os
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from sandbox.engine.context import Context
+from sandbox.errors import NotFound, SbxError
 
 if TYPE_CHECKING:
+    from sandbox.container.channel import Channel
     from sandbox.image.store import Image
 
+_BUILT_IN = "host"
 
-def find_image(reference: str, context: Context, *, pull: str = "missing") -> Image:
-    """Return the image that *reference* names. Raises NotFound."""
+
+def find_image(
+    reference: str, context: Context, *, pull: str = "never", quiet: bool = False
+) -> Image:
+    """Return the image that *reference* names; *pull* is always, missing or never.
+
+    Raises NotFound, StoreError.
+    """
     from sandbox.image.store import Store
 
     # Which owners the layers' files have depends on the ids that there are.
     context.enter_storage()
-    return Store(context.paths).resolve(reference)
+    store = Store(context.paths)
+    if pull == "always" and reference != _BUILT_IN:
+        _pull(reference, context, quiet=quiet)
+    try:
+        return store.resolve(reference)
+    except NotFound:
+        if pull != "missing":
+            raise
+    print(f"Unable to find image '{reference}' locally", file=sys.stderr)
+    _pull(reference, context, quiet=quiet)
+    return store.resolve(reference)
+
+
+def _pull(reference: str, context: Context, *, quiet: bool) -> None:
+    """Pull in a child: the threads of a resolver are no company for the forks that follow."""
+    from sandbox.container.channel import Channel, error_from
+
+    ours, theirs = Channel.pair()
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        ours.close()
+        _be_puller(reference, context, theirs, quiet=quiet)
+    theirs.close()
+    try:
+        message, _, _ = ours.receive()
+    finally:
+        ours.close()
+        os.waitpid(child, 0)
+    if message is None:
+        raise SbxError(f"the pull of {reference} was ended")
+    if "error" in message:
+        raise error_from(message)
+
+
+def _be_puller(reference: str, context: Context, channel: Channel, *, quiet: bool) -> NoReturn:
+    from sandbox.engine.registry.progress import open_progress
+    from sandbox.engine.registry.pull import pull
+    from sandbox.image.platform import own_platform
+    from sandbox.image.reference import parse_reference
+    from sandbox.image.store import Store
+
+    code = 1
+    try:
+        os.dup2(2, 1)  # progress must not mix with what the container prints
+        name = parse_reference(reference)
+        with open_progress(quiet=quiet) as progress:
+            pull(Store(context.paths), name, own_platform(), context.environ, progress)
+        channel.send({"done": True})
+        code = 0
+    except SbxError as err:
+        channel.send_error(err)
+    except KeyboardInterrupt:
+        code = 130
+    except Exception as err:
+        channel.send_error(SbxError(f"can't pull {reference}", detail=repr(err)))
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
 
 
 def inspect_image(reference: str, context: Context) -> dict[str, Any]:

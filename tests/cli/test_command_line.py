@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from sandbox.cli.commands import ALIASES, COMMANDS, GROUPS
 from sandbox.cli.main import load
+from sandbox.cli.reference import updated
 from tests.sbx_command import Sbx
 
 
@@ -64,7 +66,7 @@ def test_a_command_explains_itself(sbx: Sbx) -> None:
         (("rm",), 'sbx: "sbx rm" requires at least 1 argument.'),
         (("run", "--memory", "lots", "host"), "sbx: invalid memory: 'lots'"),
         (("run", "--env-file", "nope", "host"), "sbx: no such file: nope"),
-        (("run", "nope.example/nope"), "sbx: "),
+        (("run", "--pull", "never", "nope.example/nope"), "sbx: no such image: "),
         (("ps", "--format", "{{.Nope"), "sbx: template: unclosed action"),
         (("ps", "--filter", "nmae=x"), "hint: did you mean name?"),
     ],
@@ -97,3 +99,10 @@ def test_nobody_reading_is_no_mistake(sbx: Sbx) -> None:
     with process.stderr as stderr:
         assert stderr.read() == b""
     process.wait(30)
+
+
+def test_the_reference_is_up_to_date() -> None:
+    """docs/cli.md says what the commands' data says."""
+    document = (Path(__file__).resolve().parents[2] / "docs/cli.md").read_text()
+
+    assert document == updated(document), "python -m sandbox.cli.reference docs/cli.md"

@@ -74,7 +74,7 @@ def test_a_cidfile_is_never_overwritten(sbx: Sbx, tmp_path: Path) -> None:
     cidfile = tmp_path / "cid"
     cidfile.write_text("other")
 
-    assert sbx("run", "--cidfile", cidfile, "host", "true").returncode == 1
+    assert sbx("run", "--cidfile", cidfile, "host", "true").returncode == 125
     assert cidfile.read_text() == "other"
 
     fresh = tmp_path / "fresh"
