@@ -24,7 +24,7 @@ SECCOMP_FILTER_FLAG_NEW_LISTENER = 1 << 3
 SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV = 1 << 5  # Linux 5.19
 
 # Raise it whenever the same profile gives another program.
-_FORMAT = 2
+_FORMAT = 3
 _MAX_PROFILE = 1 << 20
 
 

@@ -187,7 +187,30 @@ def _conditional(profile: Profile, where: Target) -> list[bytes]:
             entries = [(name, one) for name in rule.names for one in rule.alternatives()]
             by_action.setdefault(rule.action, []).extend(entries)
     strictest_first = sorted(by_action, key=restrictiveness)
-    return [_stage(action, by_action[action], where) for action in strictest_first]
+    return [
+        _stage(action, entries, where)
+        for action in strictest_first
+        for entries in _separable(by_action[action])
+    ]
+
+
+def _separable(entries: Sequence[Entry]) -> list[list[Entry]]:
+    """Divide *entries* so that libseccomp gets the conditions of each part right.
+
+    It merges the conditions of one call into a tree, and errs there with orderings: "< 0" beside
+    "< 4294967296" (2.5.4) loses the second. Equalities it can merge; of the others a program gets
+    one for each call.
+    """
+    parts: list[list[Entry]] = [[]]
+    taken: dict[str, int] = {}
+    for name, conditions in entries:
+        number = 0
+        if any(c.operator not in ("EQ", "MASKED_EQ") for c in conditions):
+            number = taken[name] = taken.get(name, 0) + 1
+        while len(parts) <= number:
+            parts.append([])
+        parts[number].append((name, conditions))
+    return [part for part in parts if part]
 
 
 def _unconditional(profile: Profile, where: Target) -> list[bytes]:

@@ -114,6 +114,15 @@ def test_upper_bits_do_not_carry_an_ioctl_past_its_rule() -> None:
     assert run(program, "ioctl", 0, 0x5412 | 0xDEADBEEF << 32) == EPERM
 
 
+def test_orderings_on_one_argument_do_not_spoil_each_other() -> None:
+    """libseccomp 2.5.4 would forget the second of these two."""
+    less = [Condition(3, "LT", value) for value in (0, 1 << 32)]
+    program = compile_profile(Profile(RET_ALLOW, (Rule(("read",), EPERM, tuple(less)),)))
+
+    assert run(program, "read", 0, 0, 0, 1) == EPERM
+    assert run(program, "read", 0, 0, 0, 1 << 32) == RET_ALLOW
+
+
 def test_calls_newer_than_the_profile_do_not_exist() -> None:
     """With a default of EPERM libc could not fall back from a call that the profile's author
     did not know; a call that he could have known keeps his default."""
