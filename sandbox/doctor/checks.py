@@ -30,6 +30,7 @@ CHECKS: tuple[Callable[[Host], Check], ...] = (
     networking.check_program,
     networking.check_tun,
     places.check_runtime_directory,
+    places.check_lingering,
     places.check_store,
     places.check_python,
 )

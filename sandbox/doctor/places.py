@@ -47,6 +47,22 @@ def check_runtime_directory(host: Host) -> Check:
     return Check(name, "ok", value)
 
 
+def check_lingering(host: Host) -> Check:
+    """Look whether systemd ends the user's processes at logout (loginctl(1))."""
+    name = "after logout"
+    if not os.path.isdir("/run/systemd/system"):
+        return Check(name, "ok", "no systemd: nothing ends detached containers")
+    if os.path.exists(f"/var/lib/systemd/linger/{host.user}"):
+        return Check(name, "ok", "your processes linger")
+    return Check(
+        name,
+        "warn",
+        "systemd ends your session's processes",
+        "detached containers end when you log out",
+        f"sudo loginctl enable-linger {host.user}",
+    )
+
+
 def check_store(host: Host) -> Check:
     """Look at the file system that images and containers are kept on."""
     name = "store"
