@@ -100,10 +100,12 @@ def _preload() -> None:
     from importlib import import_module
 
     from fuse_overlay import server
+    from sandbox.engine import profiles
 
     for name in PRELOADED:
         import_module(name)
     server.preload()
+    profiles.warm()
     gc.collect()
     gc.freeze()
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -120,15 +121,29 @@ def _parent(name: str, file: Path, paths: Paths) -> Path:
     return find(name, paths)
 
 
+def warm() -> None:
+    """Read the built-in profiles, for processes that are forked from this one."""
+    for file in BUILT_IN.glob("*.toml"):
+        _read(file)
+
+
 def _read(file: Path) -> dict[str, Any]:
+    try:
+        status = file.stat()
+        return _parsed(str(file), status.st_ino, status.st_mtime_ns, status.st_size)
+    except OSError as err:
+        raise InvalidSpec(f"can't read {file}", detail=err.strerror) from err
+
+
+@lru_cache(maxsize=64)
+def _parsed(file: str, *_version: int) -> dict[str, Any]:
+    """Return a file's content. Nobody changes it: it is kept while the file stays the same."""
     import tomllib
 
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(Path(file).read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
         raise InvalidSpec(f"{file}: not TOML", detail=str(err)) from err
-    except OSError as err:
-        raise InvalidSpec(f"can't read {file}", detail=err.strerror) from err
 
 
 def _merge(base: Profile, name: str, fields: dict[str, Any]) -> Profile:
