@@ -25,6 +25,8 @@ from tests.marked_processes import Mark
 # The session's bus is for systemd's user manager (cgroups), so it stays although XDG_RUNTIME_DIR
 # is replaced.
 _PASSED_ON = ("PATH", "USER", "LOGNAME", "SHELL", "LANG", "TERM", "TMPDIR", "PYTHONPATH")
+# The test machine is emulated, tens of times slower than this one.
+PATIENCE = 10 if os.environ.get("SBX_VM") == "1" else 1
 
 
 def sbx_program() -> list[str]:
@@ -82,7 +84,7 @@ class Sbx:
                 [*self.program, *(os.fspath(argument) for argument in arguments)],
                 env=self.environ | dict(env),
                 cwd=cwd,
-                timeout=timeout,
+                timeout=timeout * PATIENCE,
                 capture_output=True,
                 encoding="utf-8",
                 errors="surrogateescape",
@@ -128,7 +130,7 @@ class Sbx:
 
     def assert_nothing_left(self, cgroups_before: frozenset[Path] = frozenset()) -> None:
         """Fail on a process, mount or cgroup that is there still."""
-        processes = self.mark.wait_gone(self.grace)
+        processes = self.mark.wait_gone(self.grace * PATIENCE)
         assert not processes, f"processes left behind: {processes}"
         mounts = Path("/proc/self/mountinfo").read_text().splitlines()
         assert not [line for line in mounts if str(self.directory) in line], "mounts left behind"
