@@ -124,6 +124,9 @@ class _Run:
         return self._fork(plan, config)
 
     def _fork(self, plan: ContainerPlan, config: Config) -> Started:
+        starter = connections.prepare(self.spec.network)
+        if starter is not None:
+            self.stack.callback(starter.close)
         started = start(plan, config, self.directory, self.cgroup, stdin=self.spec.interactive)
         self.stack.callback(started.resources.close)
         if self._cpus is not None:
@@ -131,7 +134,14 @@ class _Run:
         set_name("sbx-supervisor")
         try:
             user, net = started.namespaces
-            self.network = connections.start(self.spec.network, user, net, ports=self.spec.ports)
+            self.network = connections.start(
+                self.spec.network,
+                user,
+                net,
+                starter=starter,
+                ports=self.spec.ports,
+                capabilities=self.spec.security.capabilities,
+            )
         except BaseException:
             started.abandon()
             raise

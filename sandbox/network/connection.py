@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -17,7 +16,7 @@ from sandbox.errors import Conflict, SbxError, Unavailable
 from sandbox.network import pasta, slirp4netns
 from sandbox.network import ports as published
 from sandbox.network.loopback import keep_loopback_inside
-from sandbox.network.process import NetworkProcess, end, spawn, wait_reported
+from sandbox.network.process import NetworkProcess, Starter, wait_reported
 from sandbox.network.resolver import needs_forwarder
 from sandbox.spec import NetworkMode, Port
 
@@ -27,6 +26,7 @@ PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 READY_TIMEOUT = 20.0  # seconds; usually 0.03
 
 SLIRP_NOTE = "pasta is not installed: slirp4netns is slower (sudo apt-get install passt)"
+RAW_CAPABILITIES = frozenset({"CAP_NET_ADMIN", "CAP_NET_RAW"})
 # `keep_loopback_inside` can be undone, or gone around, with these.
 RAW_NOTE = (
     "with CAP_NET_ADMIN or CAP_NET_RAW a container can reach services on the host's loopback, "
@@ -39,7 +39,7 @@ class Connection:
     """A container's network: on its way until `wait_ready` returned, gone after `close`."""
 
     process: NetworkProcess | None = None
-    netlink: socket.socket | None = None  # of the container's namespace, until it is ready
+    starter: Starter | None = None
     claimed: tuple[Port, ...] = ()
     notes: tuple[str, ...] = ()  # for the user, once
     api_socket: str | None = None
@@ -76,10 +76,20 @@ class Connection:
         ready, report = wait_reported(process, seconds, is_ready)
         if not ready:
             raise _failure(process.program, report.strip())
-        assert self.netlink is not None
-        keep_loopback_inside(self.netlink)
+        assert self.starter is not None
+        with self.starter.receive_netlink() as netlink:
+            keep_loopback_inside(netlink)
         if self.api_socket is not None:
             slirp4netns.publish(self.api_socket, self.claimed)
+
+
+def prepare(mode: NetworkMode) -> Starter | None:
+    """Return what the network program will be started by.
+
+    Call it in the main thread before children go to a pid namespace of their own; close it if
+    `start` is not reached.
+    """
+    return Starter() if mode == "private" else None
 
 
 def start(
@@ -87,16 +97,17 @@ def start(
     userns: int,
     netns: int,
     *,
+    starter: Starter | None = None,
     ports: Sequence[Port] = (),
-    raw_network: bool = False,
+    capabilities: Sequence[str] = (),
     program: Program | None = None,
 ) -> Connection:
     """Begin to connect the network namespace *netns*, owned by *userns* (open descriptors).
 
     Returns at once: other work can be done before `wait_ready`. Call it as the user who owns
-    *userns*, when children go to a pid namespace that ends with the caller (`process.spawn`).
-    *raw_network*: the container has CAP_NET_ADMIN or CAP_NET_RAW, and the user is told what that
-    means. *program*: None takes pasta, else slirp4netns.
+    *userns*. *starter*: what `prepare` returned; it is taken over.
+    *capabilities*: the container's; the notes say what some of them open. *program*: None takes
+    pasta, else slirp4netns.
     Raises Unavailable (no program), Conflict (port in use), InvalidSpec (impossible port).
     """
     if mode != "private":
@@ -112,17 +123,17 @@ def start(
         else:
             argv = slirp4netns.command(path, api_socket)
         # pasta takes an ignored SIGPIPE for an error, slirp4netns ends when it isn't ignored.
-        notes: tuple[str, ...] = (RAW_NOTE,) if raw_network else ()
+        notes: tuple[str, ...] = () if RAW_CAPABILITIES.isdisjoint(capabilities) else (RAW_NOTE,)
         if not is_pasta and has_default_route():
             notes += (SLIRP_NOTE,)
-        process, netlink = spawn(argv, userns, netns, ignored=() if is_pasta else (signal.SIGPIPE,))
-        starting.enter_context(netlink)
+        starter = starter or Starter()
+        # Ports must be free again when the container is gone; else nobody needs to wait for it.
+        running.callback(starter.close, wait=bool(claimed))
+        process = starter.spawn(argv, userns, netns, ignored=() if is_pasta else (signal.SIGPIPE,))
         starting.callback(os.close, process.report_fd)
-        running.callback(os.close, process.pidfd)
-        running.callback(end, process)
         return Connection(
             process=process,
-            netlink=netlink,
+            starter=starter,
             claimed=claimed,
             notes=notes,
             api_socket=api_socket,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import json
 import os
 import select
 import signal
@@ -14,8 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from sandbox.linux.processes import exited
-from sandbox.linux.syscalls import close_range
+from sandbox.linux.syscalls import PR_SET_PDEATHSIG, close_range, prctl
 from sandbox.network.loopback import enter_netlink
 
 # The descriptors that a program gets. The namespaces stand where standard input and output would
@@ -31,7 +31,7 @@ REPORT_PATH = f"/proc/self/fd/{REPORT_FD}"
 # The program needs nothing of the user's environment.
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C"}
 
-END_TIMEOUT = 5.0  # seconds; a killed program needs milliseconds
+_ORDER_SIZE = 1 << 18  # bytes; a command line with a few thousand ports
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,39 +44,66 @@ class NetworkProcess:
     report_fd: int
 
 
-def spawn(
-    argv: Sequence[str], userns: int, netns: int, *, ignored: Sequence[signal.Signals] = ()
-) -> tuple[NetworkProcess, socket.socket]:
-    """Start *argv* with the namespaces as descriptors 0 and 1 and its report as 2 and 3.
+class Starter:
+    """A child that waits to become a network program.
 
-    Also returns an rtnetlink socket of *netns*. All signals have their default action but those
-    *ignored*. The program is a child of pid 1 of the pid namespace that children go to. With
-    that, it ends, and nobody else has to reap it: a namespace's pid 1 can't finish to exit while
-    one of its processes is a zombie that somebody outside has to wait for
-    (pid_namespaces(7), zap_pid_ns_processes()).
+    It is made before the supervisor's children go to a pid namespace of their own
+    (unshare(2), CLONE_NEWPID), and so stays outside: a namespace's pid 1 can't finish to exit while
+    one of its processes still does (zap_pid_ns_processes()), and a network program needs 20 ms and
+    more for that, because the kernel takes its interface down. It is killed when the calling
+    *thread* ends (PR_SET_PDEATHSIG): make it in the main one.
     """
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    here, there = socket.socketpair()
-    with here, there:
-        starter = os.fork()
-        if starter == 0:
-            _start(argv, (userns, netns, writer, writer), ignored, there)
+
+    def __init__(self) -> None:
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        parent = os.getpid()
+        with theirs:
+            self._pid = os.fork()
+            if self._pid == 0:
+                _wait_for_order(theirs, parent)
+        self._pidfd = os.pidfd_open(self._pid)
+        self._closed = False
+
+    def spawn(
+        self,
+        argv: Sequence[str],
+        userns: int,
+        netns: int,
+        *,
+        ignored: Sequence[signal.Signals] = (),
+    ) -> NetworkProcess:
+        """Become *argv* with the namespaces as descriptors 0 and 1 and its report as 2 and 3.
+
+        All signals have their default action but those *ignored*.
+        """
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        order = json.dumps({"argv": list(argv), "ignored": [int(number) for number in ignored]})
+        socket.send_fds(self._socket, [order.encode()], [userns, netns, writer])
         os.close(writer)
-        there.close()
-        message, fds, _, _ = socket.recv_fds(here, 256, 2)
-    os.waitpid(starter, 0)
-    if len(fds) != 2:
-        os.close(reader)
-        number, _, what = message.decode().partition(" ")
-        raise OSError(int(number or errno.EIO), os.strerror(int(number or errno.EIO)), what)
-    process = NetworkProcess(argv[0], pid_of(fds[0]), fds[0], reader)
-    return process, socket.socket(fileno=fds[1])
+        return NetworkProcess(argv[0], self._pid, self._pidfd, reader)
 
+    def receive_netlink(self) -> socket.socket:
+        """Return the rtnetlink socket of the namespace that `spawn` got. Raises OSError."""
+        message, fds, _, _ = socket.recv_fds(self._socket, 256, 1)
+        if not fds:
+            number = int(message or errno.EIO)
+            raise OSError(number, os.strerror(number), "network namespace")
+        return socket.socket(fileno=fds[0])
 
-def pid_of(pidfd: int) -> int:
-    """Return the pid that /proc shows for *pidfd* (pidfd_open(2)); -1 when it is reaped."""
-    with open(f"/proc/self/fdinfo/{pidfd}") as file:
-        return int(next(line for line in file if line.startswith("Pid:")).split()[1])
+    def close(self, *, wait: bool = False) -> None:
+        """Kill it, or what it has become, which has nothing to save. *wait* until it is gone.
+
+        A second time, nothing happens.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | (0 if wait else os.WNOHANG))
+        os.close(self._pidfd)
+        self._socket.close()
 
 
 def wait_reported(
@@ -102,39 +129,47 @@ def wait_reported(
             return False, report.decode(errors="replace")
 
 
-def end(process: NetworkProcess) -> None:
-    """Kill the program, which has nothing to save, and wait until its ports are free."""
-    with contextlib.suppress(ProcessLookupError):
-        signal.pidfd_send_signal(process.pidfd, signal.SIGKILL)
-    exited(process.pidfd, END_TIMEOUT)
-
-
-def _start(
-    argv: Sequence[str],
-    fds: tuple[int, ...],
-    ignored: Sequence[signal.Signals],
-    to: socket.socket,
-) -> NoReturn:
-    """In the child: start the program, hand over its pidfd and a netlink socket, and go."""
+def _wait_for_order(orders: socket.socket, parent: int) -> NoReturn:
+    """In the child: wait, hand over a netlink socket, execute."""
     try:
-        pid = os.fork()
-        if pid == 0:
-            _become(argv, fds, ignored)
-        pidfd = os.pidfd_open(pid)
-        netlink = enter_netlink(fds[NETNS_FD])
-        socket.send_fds(to, [b"0"], [pidfd, netlink.fileno()])
-    except OSError as err:
-        to.send(f"{err.errno} {err.filename or argv[0]}".encode())
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(0)
+        _set_signals(())
+        # Nothing of the supervisor's is held open meanwhile.
+        os.dup2(orders.fileno(), 0)
+        close_range(1)
+        with socket.socket(fileno=0) as mine:
+            message, fds, _, _ = socket.recv_fds(mine, _ORDER_SIZE, 3)
+            if len(fds) != 3:
+                os._exit(0)
+            _hand_over_netlink(fds[NETNS_FD], mine)
+            mine.detach()
+        order = json.loads(message)
+        _become(order["argv"], (*fds, fds[REPORT_FD]), order["ignored"])
     finally:
-        os._exit(0)
+        os._exit(1)
+
+
+def _hand_over_netlink(netns: int, to: socket.socket) -> None:
+    """Send a netlink socket of *netns*: a child gets it, as nobody comes back from there."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            socket.send_fds(to, [b"0"], [enter_netlink(netns).detach()])
+        except OSError as err:
+            to.send(str(err.errno).encode())
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
 
 
 def _become(
     argv: Sequence[str],
     fds: tuple[int, ...],
-    ignored: Sequence[signal.Signals],
+    ignored: Sequence[int],
 ) -> NoReturn:
-    """In the child's child: put the descriptors in place and execute. Never returns."""
+    """In the child: put the descriptors in place and execute. Never returns."""
     status = 127
     try:
         _set_signals(ignored)
@@ -149,7 +184,7 @@ def _become(
         os._exit(status)
 
 
-def _set_signals(ignored: Sequence[signal.Signals]) -> None:
+def _set_signals(ignored: Sequence[int]) -> None:
     # Python ignores SIGPIPE, which is inherited, and which pasta takes for an error.
     for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)

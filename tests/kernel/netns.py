@@ -215,12 +215,15 @@ def _supervise(
     syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
     if resolv_conf is not None:
         syscalls.mount(resolv_conf, "/etc/resolv.conf", None, syscalls.MS_BIND)
+    starter = network.prepare("private")
     syscalls.unshare(syscalls.CLONE_NEWPID)
     guard = fork(_guard)
     with _held(_interior, "container") as pid, contextlib.ExitStack() as stack:
         namespaces = network.open_namespaces(pid, stack)
         try:
-            link = network.start("private", *namespaces, ports=ports, program=program)
+            link = network.start(
+                "private", *namespaces, starter=starter, ports=ports, program=program
+            )
             link.wait_ready()
         except SbxError as err:
             report: dict[str, Any] = {"error": type(err).__name__, "args": _words(err)}
