@@ -72,6 +72,21 @@ class ProcessRef:
             os.close(pidfd)
 
 
+def forget_command_line() -> None:
+    """Blank what /proc/PID/cmdline shows of this process.
+
+    All who see the process may read it (proc_pid_cmdline(5)), and it names paths of the host and
+    the user's options. /proc/PID/stat tells where it lies: arg_start (48) and arg_end (49).
+    """
+    import ctypes
+
+    with open("/proc/self/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    start, end = int(fields[45]), int(fields[46])
+    if 0 < start < end:
+        ctypes.memset(start, 0, end - start)
+
+
 def exited(pidfd: int, seconds: float | None = 0) -> bool:
     """True when the process has exited (a pidfd is readable then), waiting up to *seconds*."""
     poller = select.poll()

@@ -22,7 +22,7 @@ from sandbox.linux import cgroups
 from sandbox.linux.cgroups import Cgroup
 from sandbox.linux.clone import fork_sibling
 from sandbox.linux.descriptors import close_all_but
-from sandbox.linux.processes import ProcessRef
+from sandbox.linux.processes import ProcessRef, forget_command_line
 from sandbox.linux.syscalls import (
     CLONE_NEWCGROUP,
     CLONE_NEWIPC,
@@ -91,6 +91,7 @@ def _be_outer(target: int, plan: ProcessPlan, channel: Channel, pipes: Pipes | N
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         prctl(PR_SET_DUMPABLE, 0)
+        forget_command_line()
         null = os.open("/dev/null", os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(null, stream)

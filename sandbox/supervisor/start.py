@@ -22,7 +22,7 @@ from sandbox.errors import Unavailable
 from sandbox.linux import idmap
 from sandbox.linux.cgroups import Cgroup
 from sandbox.linux.descriptors import close_all_but
-from sandbox.linux.processes import ProcessRef
+from sandbox.linux.processes import ProcessRef, forget_command_line
 from sandbox.linux.syscalls import CLONE_NEWPID, PR_SET_PDEATHSIG, prctl, set_name, unshare
 
 _PIPE_SIZE = 1 << 20
@@ -184,6 +184,7 @@ def _be_init(
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     set_name("sbx-init")
+    forget_command_line()
     stdio = pipes.theirs if pipes else None
     kept = (channel.fileno(), overlay.fileno(), *(stdio or ()))
     with_null = _null_streams()
