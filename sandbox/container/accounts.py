@@ -33,8 +33,8 @@ def find_account(root: int, user: str) -> Account:
     entry = _find(_records(root, "/etc/passwd", 7), name)
     if entry is None and not name.isdecimal():
         raise InvalidSpec(f"unable to find user {name}: no matching entry in the image's passwd")
-    uid = int(entry[2]) if entry else _number(name)
-    gid = int(entry[3]) if entry else 0
+    uid = _number(entry[2] if entry else name)
+    gid = _number(entry[3]) if entry else 0
     home = (entry[5] if entry else "") or "/"
     groups: tuple[int, ...] = ()
     group_records = _records(root, "/etc/group", 4)
@@ -44,7 +44,7 @@ def find_account(root: int, user: str) -> Account:
             raise InvalidSpec(
                 f"unable to find group {group}: no matching entry in the image's group"
             )
-        gid = int(found[2]) if found else _number(group)
+        gid = _number(found[2] if found else group)
     elif entry:
         members = [r for r in group_records if entry[0] in r[3].split(",")]
         groups = tuple(sorted({int(r[2]) for r in members} - {gid}))

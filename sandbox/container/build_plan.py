@@ -104,6 +104,7 @@ def process_plan(spec: ContainerSpec, filters: Filter, *, single_uid: bool) -> P
         notify=filters.notify,
         ulimits=spec.limits.ulimits,
         landlock=spec.security.landlock and not spec.security.privileged,
+        host_network=spec.network == "host",
         tty=spec.tty,
         init=spec.init,
         single_uid=single_uid,

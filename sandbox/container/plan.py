@@ -142,6 +142,7 @@ class ProcessPlan:
     notify: bool = False  # the last filter has a listener, sent to the supervisor
     ulimits: tuple[Ulimit, ...] = ()
     landlock: bool = True
+    host_network: bool = False  # the abstract UNIX sockets of the host are within reach
     tty: bool = False
     init: bool = False
     create_cwd: bool = True

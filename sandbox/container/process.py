@@ -19,8 +19,10 @@ from sandbox.errors import CommandNotExecutable, CommandNotFound, InvalidSpec, S
 from sandbox.linux import capabilities, landlock, rlimits, seccomp
 from sandbox.linux.syscalls import (
     PR_SET_NO_NEW_PRIVS,
+    RESOLVE_NO_MAGICLINKS,
     close_range,
     join_session_keyring,
+    openat2,
     prctl,
 )
 
@@ -82,7 +84,7 @@ def execute(
     os.umask(0o022)
     prctl(PR_SET_NO_NEW_PRIVS, 1)
     if plan.landlock:
-        landlock.restrict()
+        landlock.restrict(scope_abstract_sockets=plan.host_network)
     groups = () if plan.single_uid else account.groups
     try:
         capabilities.drop_privileges(account.uid, account.gid, groups, plan.capabilities)
@@ -91,6 +93,7 @@ def execute(
             f"cannot become user {plan.user or 'root'} (uid {account.uid}, gid {account.gid})",
             detail=f"{err.strerror}; is the id mapped in this container?",
         ) from err
+    _refuse_magic_links(plan.argv[0], environment)
     close_range(3, flags=_CLOSE_RANGE_CLOEXEC)
     # Last: nothing of ours runs below the filters but sendmsg and execve.
     _load_filters(plan, listener)
@@ -125,6 +128,7 @@ def _enter_cwd(plan: ProcessPlan, account: Account) -> None:
         if plan.create_cwd:
             os.makedirs(plan.cwd, 0o755, exist_ok=True)
         os.chdir(plan.cwd)
+        os.getcwd()  # fails for one outside of the root, as by a leaked descriptor (CVE-2024-21626)
     except OSError as err:
         raise InvalidSpec(
             f"cannot change to the working directory {plan.cwd}", detail=err.strerror
@@ -141,13 +145,8 @@ def _reset_signals() -> None:
 def _execve(argv: tuple[str, ...], environment: dict[str, str]) -> None:
     """Execute argv[0], looked for along PATH. Raises SbxError with docker's exit codes."""
     name = argv[0]
-    if "/" in name:
-        candidates = [name]
-    else:
-        directories = environment.get("PATH", "").split(":")
-        candidates = [f"{directory or '.'}/{name}" for directory in directories]
     failure: OSError | None = None
-    for candidate in candidates:
+    for candidate in _candidates(name, environment):
         try:
             os.execve(candidate, argv, environment)
         except (FileNotFoundError, NotADirectoryError) as err:
@@ -157,6 +156,26 @@ def _execve(argv: tuple[str, ...], environment: dict[str, str]) -> None:
             if err.errno != errno.EACCES:
                 break
     raise _exec_error(name, failure)
+
+
+def _candidates(name: str, environment: dict[str, str]) -> list[str]:
+    if "/" in name:
+        return [name]
+    return [f"{path or '.'}/{name}" for path in environment.get("PATH", "").split(":")]
+
+
+def _refuse_magic_links(name: str, environment: dict[str, str]) -> None:
+    """Refuse a command that leads to a link of /proc, such as /proc/self/exe.
+
+    That is the host's Python as yet: executed here, the container could change it where its file
+    is the user's (CVE-2019-5736). Landlock would refuse it too.
+    """
+    for candidate in _candidates(name, environment):
+        try:
+            os.close(openat2(-100, candidate, os.O_PATH, resolve=RESOLVE_NO_MAGICLINKS))
+        except OSError as err:
+            if err.errno == errno.ELOOP:
+                raise _exec_error(name, err) from err
 
 
 def _exec_error(name: str, failure: OSError | None) -> SbxError:
