@@ -66,7 +66,18 @@ def connect(key: str) -> socket.socket | None:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connection.connect(f"{runtime_directory()}/launcher-{key}.sock")
+        if _listener(connection) == os.getuid():
+            return connection
     except OSError:
-        connection.close()
-        return None
-    return connection
+        pass
+    connection.close()
+    return None
+
+
+def _listener(connection: socket.socket) -> int:
+    """Return whose the launcher is (SO_PEERCRED, unix(7)).
+
+    In /tmp anybody may have been there first, and would get our environment and descriptors.
+    """
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    return int.from_bytes(credentials[4:8], sys.byteorder)
