@@ -7,6 +7,7 @@ changes it later. Sizes are bytes, times are seconds.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
 from dataclasses import dataclass
@@ -152,14 +153,20 @@ def from_json(kind: type[T], value: Any) -> T:
     return typing.cast(T, _decode(kind, value))
 
 
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    """Return the types of a dataclass's fields; typing evaluates the annotations anew each time."""
+    hints = typing.get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+
+
 def _decode(kind: Any, value: Any) -> Any:
     origin = typing.get_origin(kind)
     if dataclasses.is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
-        known = {f.name for f in dataclasses.fields(kind)}
+        hints = _hints(typing.cast(Any, kind))
         if not isinstance(value, dict):
             raise TypeError(f"{kind} expects an object, not {value!r}")
-        decoded = {key: _decode(hints[key], item) for key, item in value.items() if key in known}
+        decoded = {key: _decode(hints[key], item) for key, item in value.items() if key in hints}
         return typing.cast(Any, kind)(**decoded)
     if origin is tuple:
         arguments = typing.get_args(kind)
