@@ -50,7 +50,7 @@ def _sbx(ground: Ground, network: str, count: int, notes: list[str]) -> Row:
     def remove(ids: list[str]) -> None:
         ground.run(ground.sbx("rm", "-f", *ids))
 
-    return _row(f"sbx, network {network}, {count}", start, remove, count, notes)
+    return _row(f"sbx, network {network}, {count}", start, remove, count, ground.path, notes)
 
 
 def _podman(ground: Ground, network: str, count: int, notes: list[str]) -> Row:
@@ -62,7 +62,9 @@ def _podman(ground: Ground, network: str, count: int, notes: list[str]) -> Row:
     def remove(ids: list[str]) -> None:
         ground.run(ground.podman("rm", "--force", "--time", "0", *ids))
 
-    return _row(f"podman, network {network or 'default'}, {count}", start, remove, count, notes)
+    return _row(
+        f"podman, network {network or 'default'}, {count}", start, remove, count, ground.path, notes
+    )
 
 
 def _row(
@@ -70,13 +72,14 @@ def _row(
     start: Callable[[], str],
     remove: Callable[[list[str]], None],
     count: int,
+    place: Path,
     notes: list[str],
 ) -> Row:
-    before = own_processes()
+    before = processes_of(place)
     ids = []
     try:
         ids = [start() for _ in range(count)]
-        found = footprint(own_processes() - before)
+        found = footprint(processes_of(place) - before)
     finally:
         if ids:
             remove(ids)
@@ -91,25 +94,32 @@ def _row(
     return Row(name, (found.megabytes / count,))
 
 
-def own_processes() -> set[int]:
-    """Return the processes of this user and of its subordinate ids: all that is not others'."""
+def processes_of(place: Path) -> set[int]:
+    """Return the processes that have *place* in their environment or command line, and all
+    that descend from them: supervisors, monitors, network programs, what runs in containers."""
+    parents = {}
     found = set()
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
-                if _is_ours(entry):
-                    found.add(int(entry.name))
-    return found
+                pid = int(entry.name)
+                parents[pid] = int(_status(pid)["PPid"])
+                if _names(entry, str(place).encode()):
+                    found.add(pid)
+    found -= {os.getpid(), os.getppid()}
+    while True:
+        more = {pid for pid, parent in parents.items() if parent in found} - found
+        if not more:
+            return found
+        found |= more
 
 
-def _is_ours(entry: Path) -> bool:
-    # Whatever began in this directory's environment has a parent chain that ends early, and ids
-    # that are ours or mapped: the real uid says it (a container's root is the user).
-    uid = os.stat(entry).st_uid
-    if uid == os.getuid():
-        return True
-    # The directory of a process that is not dumpable belongs to root; its status says who it is.
-    return int(_status(int(entry.name))["Uid"].split()[0]) == os.getuid()
+def _names(entry: Path, text: bytes) -> bool:
+    for name in ("cmdline", "environ"):
+        with contextlib.suppress(OSError):
+            if text in (entry / name).read_bytes():
+                return True
+    return False
 
 
 def footprint(pids: set[int]) -> Footprint:
@@ -123,7 +133,7 @@ def footprint(pids: set[int]) -> Footprint:
             with contextlib.suppress(OSError, KeyError):
                 total += float(_status(pid)["RssAnon"].split()[0])
         except (OSError, StopIteration):
-            continue
+            continue  # it has ended
         processes += 1
     return Footprint(total / 1000, processes, hidden)
 
