@@ -84,9 +84,11 @@ def _copy_dir(overlay: Overlay, node: Dir) -> None:
         overlay.quota.add(made_st.st_blocks, 1)
     node.upper = node.parent.upper.child(node.name, made_st)
     node.where, node.real = node.parent.upper, node.name
+    node.in_upper = True
     node.ino = made_st.st_ino
     node.attr = None
     node.parent.version += 1
+    node.parent.attr = None
 
 
 class keep_times:
@@ -149,9 +151,11 @@ def _place(
         else:
             work.show(made, where, node.name)
     node.where, node.real = where, node.name
+    node.in_upper = True
     node.attr = None
     assert node.parent is not None
     node.parent.version += 1
+    node.parent.attr = None
 
 
 def _place_nameless(
@@ -167,6 +171,7 @@ def _place_nameless(
         os.unlink(made, dir_fd=work.fd)
         node.where = overlay.upper.root
         node.flags |= HELD
+    node.in_upper = True
     node.attr = None
 
 

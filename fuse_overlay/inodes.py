@@ -11,6 +11,7 @@ import os
 import stat
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from .layers import LayerDir
 
@@ -29,6 +30,7 @@ class Node:
         "flags",
         "gone",
         "id",
+        "in_upper",
         "ino",
         "kind",
         "lookups",
@@ -50,6 +52,7 @@ class Node:
         self.where = where  # the real directory that holds it ...
         self.real = real  # ... and its name there
         self.kind = kind  # S_IFMT of its mode
+        self.in_upper = where.layer.upper
         self.ino = 0  # the real inode's number in the upper; in a live lower its proper id
         self.lookups = 0
         self.fd = -1  # one descriptor serves all opens
@@ -58,12 +61,7 @@ class Node:
         self.gone = False  # no name is left (or none that we know)
         self.stale: os.stat_result | None = None  # last attributes of what is gone for good
         self.stamp = 0  # what the content of a live lower's file was told by
-        self.attr: object = None  # the adapter's ready answer, if it keeps one
-
-    @property
-    def in_upper(self) -> bool:
-        """Whether the real file is in the upper layer."""
-        return self.where.layer.upper
+        self.attr: Any = None  # the adapter's ready answer, if it keeps one
 
     def stat(self) -> os.stat_result:
         """The real file's attributes."""
@@ -93,6 +91,7 @@ class Dir(Node):
     __slots__ = (
         "children",
         "gid",
+        "listed",
         "lower_path",
         "lowers",
         "redirected",
@@ -111,16 +110,14 @@ class Dir(Node):
         top = upper or lowers[0]
         super().__init__(node_id, parent, name, top.parent or top, top.name, stat.S_IFDIR)
         self.upper = upper
+        self.in_upper = upper is not None
         self.lowers = lowers
         self.lower_path: bytes | None = None  # where the lowers have it, if not at parent + name
+        self.listed: object = None  # the listing that is kept for the next reader
         self.version = 0  # counts changes to the names in it
         self.redirected = False  # the upper has a redirect mark
         self.children = 0  # nodes that name this one as their parent
         self.gid = -1  # what new files inherit (setgid), -1 unknown, -2 the caller's own
-
-    @property
-    def in_upper(self) -> bool:
-        return self.upper is not None
 
     @property
     def top(self) -> LayerDir:
@@ -133,11 +130,22 @@ class Dir(Node):
         return os.fstat(self.top.open())
 
 
+class UnknownNode(Exception):
+    """A node id that was not given out, or given back."""
+
+
+class Nodes(dict[int, Node]):
+    """The live nodes by id."""
+
+    def __missing__(self, key: int) -> Node:
+        raise UnknownNode(key)
+
+
 class Table:
     """All live nodes, and the making of node ids."""
 
     def __init__(self) -> None:
-        self.nodes: dict[int, Node] = {}
+        self.nodes = Nodes()
         self.by_fd: dict[int, Node] = {}
         self.by_ino: dict[int, Node] = {}  # files of the upper, by real inode number
         self.replaced: dict[int, Node] = {}  # by proper id: files of a live lower that changed

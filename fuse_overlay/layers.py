@@ -62,6 +62,7 @@ class LayerDir:
         "name",
         "nodes",
         "parent",
+        "simple",
     )
 
     def __init__(self, layer: Layer, parent: LayerDir | None, name: bytes, fd: int = -1) -> None:
@@ -74,6 +75,17 @@ class LayerDir:
         self.nodes = False  # has devices 0:0 that users made
         self.denied = 0  # R_OK, X_OK: what the world may not do here
         self.found_marks: Marks | None = None if layer.dot_marks else NO_MARKS
+        self.simple = False  # a name here is what fstatat says of it, nothing else to ask
+        self.settle()
+
+    def settle(self) -> None:
+        """Find out whether the directory is a `simple` one; call again when that may change."""
+        self.simple = (
+            self.found_marks is NO_MARKS
+            and self.hidden is None
+            and not self.blank
+            and not self.denied
+        )
 
     def open(self) -> int:
         """The directory's descriptor, which stays ours."""
@@ -111,6 +123,7 @@ class LayerDir:
         # A blank directory shows nothing of the real one, so nothing is to be denied.
         if self.layer.world_only and not found.blank:
             found.denied = ~st.st_mode & (os.R_OK | os.X_OK)
+        found.settle()
         return found
 
     def stat(self, name: bytes) -> os.stat_result | None:
@@ -161,6 +174,7 @@ class LayerDir:
                     own,
                     whiteout.DOT_OPAQUE in own,
                 )
+            self.settle()
         return self.found_marks
 
     def find_xwhiteouts(self) -> None:
@@ -174,6 +188,7 @@ class LayerDir:
                 if whiteout.read_xattr(name, whiteout.XWHITEOUT) is not None:
                     found.add(name)
         self.found_marks = Marks(marks.hidden | found, marks.names | found, marks.opaque)
+        self.settle()
 
     def _is_dot_mark(self, name: bytes) -> bool:
         """An empty regular file is a mark, unless we made it for a user who wanted that name."""

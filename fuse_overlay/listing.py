@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING
 from . import lookup, whiteout
 from .inodes import Dir, Node
 from .layers import LayerDir
+from .listing_cache import LIMIT, Listed, Name
 
 if TYPE_CHECKING:
     from .state import Overlay
-
-Name = tuple[bytes, LayerDir | None]
-"""A name, and the layer's directory that has it; None if it is a directory itself."""
 
 
 def names(overlay: Overlay, node: Dir) -> list[Name]:
@@ -67,26 +65,55 @@ def _is_whiteout(entry: os.DirEntry[bytes]) -> bool:
 class Listing:
     """An open directory: the names as they were at the start, each looked up when it is read."""
 
-    __slots__ = ("names", "node", "version")
+    __slots__ = ("listed", "node")
 
     def __init__(self, node: Dir) -> None:
         self.node = node
-        self.names: list[Name] | None = None
-        self.version = -1
+        self.listed: Listed | None = None
 
-    def begin(self, overlay: Overlay) -> None:
+    def begin(self, overlay: Overlay) -> Listed:
         """Take the names anew: at the first read and after rewinddir(3)."""
-        self.version = self.node.version
-        self.names = names(overlay, self.node)
+        node = self.node
+        kept = node.listed
+        if isinstance(kept, Listed) and kept.version == node.version:
+            self.listed = kept
+            return kept
+        found = names(overlay, node)
+        live = overlay.config.live_lower and bool(node.lowers)
+        listed = Listed(node.version, found, keeps=not live and len(found) < LIMIT // 2)
+        if listed.keeps:
+            overlay.kept_listings.keep(node, listed)
+        self.listed = listed
+        return listed
 
-    def entry(self, overlay: Overlay, number: int) -> tuple[Node, os.stat_result] | None:
-        """The node and attributes of one name; None if it is gone by now."""
-        assert self.names is not None
-        name, where = self.names[number]
+    def entry(
+        self, overlay: Overlay, listed: Listed, number: int
+    ) -> tuple[Node, os.stat_result | None] | None:
+        """The node of one name and its attributes, unless it has them ready; None if it is gone."""
+        if listed.keeps:
+            node = listed.nodes[number]
+            if (
+                node is not None
+                and node.attr is not None
+                and node.lookups > 0
+                and listed.version == self.node.version
+            ):
+                return node, None
+        found = self._look(overlay, listed, number)
+        if listed.keeps and found is not None:
+            listed.nodes[number] = found[0]
+        return found
+
+    def _look(
+        self, overlay: Overlay, listed: Listed, number: int
+    ) -> tuple[Node, os.stat_result] | None:
+        name, where = listed.names[number]
         try:
-            if where is None or self.version != self.node.version:
+            if where is None or listed.version != self.node.version:
                 return lookup.find(overlay, self.node, name)
-            st = os.stat(name, dir_fd=where.open(), follow_symlinks=False)
+            st = os.stat(
+                name, dir_fd=where.fd if where.fd >= 0 else where.open(), follow_symlinks=False
+            )
         except FileNotFoundError:
             return None
         if stat.S_ISDIR(st.st_mode):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from . import whiteout
 from .inodes import DEVICE, LINKED, Dir, Node
-from .layers import LayerDir
+from .layers import NO_MARKS, LayerDir
 
 if TYPE_CHECKING:
     from .state import Overlay
@@ -37,12 +37,22 @@ def search(overlay: Overlay, dirs: Sequence[LayerDir], name: bytes) -> Found | N
     """Look *name* up in *dirs*, which are merged, topmost first."""
     found: Found | None = None
     for here in dirs:
-        st = here.stat(name)
-        marks = here.marks()
-        if st is None or name in marks.names:
-            if name in marks.hidden:
-                break
-            continue
+        marks = NO_MARKS
+        if here.simple:
+            try:
+                st = os.stat(
+                    name, dir_fd=here.fd if here.fd >= 0 else here.open(), follow_symlinks=False
+                )
+            except FileNotFoundError:
+                continue
+        else:
+            marks = here.marks()
+            looked = here.stat(name)
+            if looked is None or name in marks.names:
+                if name in marks.hidden:
+                    break
+                continue
+            st = looked
         if not stat.S_ISDIR(st.st_mode):
             if found is not None or whiteout.is_whiteout(st):
                 break

@@ -187,7 +187,6 @@ def unlink(overlay: Overlay, parent: Dir, name: bytes) -> None:
         work.hide(where, name)
     else:
         os.unlink(name, dir_fd=where.open())
-    _count_whiteout(overlay, below)
     changed(parent)
     name_lost(overlay, node, st, parent, name, in_upper=here is not None)
 
@@ -214,7 +213,6 @@ def rmdir(overlay: Overlay, parent: Dir, name: bytes) -> None:
             work.remove_dir(where, name)
     if overlay.quota is not None and node.upper is not None:
         overlay.quota.add(-st.st_blocks, -1)
-    _count_whiteout(overlay, below)
     changed(parent)
     dir_lost(node, st)
 
@@ -412,8 +410,3 @@ def _enter(overlay: Overlay, parent: Dir, name: bytes, where: LayerDir, st: os.s
 
 def _stat_made(where: LayerDir, name: bytes) -> os.stat_result:
     return os.stat(name, dir_fd=where.open(), follow_symlinks=False)
-
-
-def _count_whiteout(overlay: Overlay, made: bool) -> None:
-    if made and overlay.quota is not None:
-        overlay.quota.add(0, 1)

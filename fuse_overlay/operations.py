@@ -11,40 +11,42 @@ import functools
 import logging
 import os
 import stat
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 import pyfuse3
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext
 
 from . import attributes, files, listing, lookup, names, rename
-from .inodes import DEVICE, LINKED, SUID, Dir, Node
+from .inodes import DEVICE, SUID, Dir, Node, UnknownNode
 from .names import Maker
 from .state import Overlay
 
 log = logging.getLogger("fuse_overlay")
 
-_F = TypeVar("_F", bound=Callable[..., Awaitable[Any]])
+_T = TypeVar("_T")
 _SET_ID = stat.S_ISUID | stat.S_ISGID
 _WRITING = os.O_WRONLY | os.O_RDWR
 
 
-def _answered(handler: _F) -> _F:
-    """Let a handler raise whatever it wants."""
+def _answered(handler: Callable[..., _T]) -> Callable[..., Coroutine[Any, Any, _T]]:
+    """Let a handler be a plain function that raises whatever it wants."""
 
     @functools.wraps(handler)
-    async def guarded(*args: Any) -> Any:
+    async def guarded(*args: Any) -> _T:
         try:
-            return await handler(*args)
+            return handler(*args)
         except OSError as err:
             raise FUSEError(err.errno or errno.EIO) from None
+        except UnknownNode:
+            raise FUSEError(errno.ESTALE) from None
         except FUSEError:
             raise
         except Exception:
             log.exception("%s failed", handler.__name__)
             raise FUSEError(errno.EIO) from None
 
-    return guarded  # type: ignore[return-value]
+    return guarded
 
 
 class Operations(pyfuse3.Operations):
@@ -57,6 +59,8 @@ class Operations(pyfuse3.Operations):
         self._overlay = overlay
         self._nodes = overlay.table.nodes
         self._by_fd = overlay.table.by_fd
+        self._plain = overlay.ownership.plain
+        self._shown = overlay.ownership.shown
         config = overlay.config
         self.enable_acl = config.acl
         self.enable_writeback_cache = (
@@ -80,24 +84,23 @@ class Operations(pyfuse3.Operations):
 
     def _fill(self, entry: EntryAttributes, node: Node, st: os.stat_result) -> EntryAttributes:
         """The answer that says what a node is. The node keeps the flags that follow from it."""
-        overlay = self._overlay
         mode = st.st_mode
-        if overlay.ownership.plain:
+        if self._plain:
             entry.st_uid = st.st_uid
             entry.st_gid = st.st_gid
             entry.st_rdev = st.st_rdev
         else:
-            mode, entry.st_uid, entry.st_gid, entry.st_rdev = overlay.ownership.shown(node, st)
+            mode, entry.st_uid, entry.st_gid, entry.st_rdev = self._shown(node, st)
         if mode & _SET_ID:
             node.flags |= SUID
-        if node.flags & DEVICE:
-            mode = stat.S_IFCHR | stat.S_IMODE(mode)
+        nlink = st.st_nlink
+        if nlink > 1 or node.flags or node.gone:
+            if node.flags & DEVICE:
+                mode = stat.S_IFCHR | stat.S_IMODE(mode)
+            nlink = 0 if node.gone else self._overlay.nlink(node, st)
+        entry.st_nlink = nlink
         entry.st_ino = node.id
         entry.st_mode = mode
-        if node.gone or node.flags & LINKED or node.kind == stat.S_IFDIR or st.st_nlink > 1:
-            entry.st_nlink = 0 if node.gone else overlay.nlink(node, st)
-        else:
-            entry.st_nlink = 1
         entry.st_size = st.st_size
         entry.st_blocks = st.st_blocks
         entry.st_blksize = st.st_blksize
@@ -115,7 +118,7 @@ class Operations(pyfuse3.Operations):
         return self._fill(self._entry, node, st)
 
     @_answered
-    async def lookup(self, parent: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
+    def lookup(self, parent: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
         try:
             node, st = lookup.find(self._overlay, self._dir(parent), name)
         except FileNotFoundError:
@@ -135,12 +138,12 @@ class Operations(pyfuse3.Operations):
             log.exception("forget failed")
 
     @_answered
-    async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
+    def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
         node = self._nodes[inode]
         return self._fill(self._entry, node, node.stat())
 
     @_answered
-    async def setattr(
+    def setattr(
         self, inode: int, attr: EntryAttributes, fields: Any, fh: int | None, ctx: RequestContext
     ) -> EntryAttributes:
         wish = attributes.Wish()
@@ -161,7 +164,7 @@ class Operations(pyfuse3.Operations):
         return self._fill(self._entry, node, st)
 
     @_answered
-    async def readlink(self, inode: int, ctx: RequestContext) -> bytes:
+    def readlink(self, inode: int, ctx: RequestContext) -> bytes:
         node = self._nodes[inode]
         if node.fd >= 0:
             return os.readlink(b"", dir_fd=node.fd)
@@ -170,43 +173,39 @@ class Operations(pyfuse3.Operations):
     # Names
 
     @_answered
-    async def mknod(
+    def mknod(
         self, parent: int, name: bytes, mode: int, rdev: int, ctx: RequestContext
     ) -> EntryAttributes:
         by = Maker(mode, ctx.uid, ctx.gid)
         return self._enter(*names.mknod(self._overlay, self._dir(parent), name, rdev, by))
 
     @_answered
-    async def mkdir(
-        self, parent: int, name: bytes, mode: int, ctx: RequestContext
-    ) -> EntryAttributes:
+    def mkdir(self, parent: int, name: bytes, mode: int, ctx: RequestContext) -> EntryAttributes:
         by = Maker(mode, ctx.uid, ctx.gid)
         return self._enter(*names.mkdir(self._overlay, self._dir(parent), name, by))
 
     @_answered
-    async def symlink(
+    def symlink(
         self, parent: int, name: bytes, target: bytes, ctx: RequestContext
     ) -> EntryAttributes:
         by = Maker(0o777, ctx.uid, ctx.gid)
         return self._enter(*names.symlink(self._overlay, self._dir(parent), name, target, by))
 
     @_answered
-    async def link(
-        self, inode: int, parent: int, name: bytes, ctx: RequestContext
-    ) -> EntryAttributes:
+    def link(self, inode: int, parent: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
         node = self._nodes[inode]
         return self._enter(node, names.link(self._overlay, node, self._dir(parent), name))
 
     @_answered
-    async def unlink(self, parent: int, name: bytes, ctx: RequestContext) -> None:
+    def unlink(self, parent: int, name: bytes, ctx: RequestContext) -> None:
         names.unlink(self._overlay, self._dir(parent), name)
 
     @_answered
-    async def rmdir(self, parent: int, name: bytes, ctx: RequestContext) -> None:
+    def rmdir(self, parent: int, name: bytes, ctx: RequestContext) -> None:
         names.rmdir(self._overlay, self._dir(parent), name)
 
     @_answered
-    async def rename(
+    def rename(
         self,
         parent: int,
         name: bytes,
@@ -222,7 +221,7 @@ class Operations(pyfuse3.Operations):
     # Content
 
     @_answered
-    async def create(
+    def create(
         self, parent: int, name: bytes, mode: int, flags: int, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
         by = Maker(mode | stat.S_IFREG, ctx.uid, ctx.gid)
@@ -230,18 +229,18 @@ class Operations(pyfuse3.Operations):
         return FileInfo(fh=node.fd), self._enter(node, st)
 
     @_answered
-    async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
+    def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
         node = self._nodes[inode]
         fd = files.open_file(self._overlay, node, flags)
         # Writes that clear set-id bits must not wait in the kernel's cache.
         return FileInfo(fh=fd, direct_io=bool(node.flags & SUID and flags & _WRITING))
 
     @_answered
-    async def read(self, fh: int, off: int, size: int) -> bytes:
+    def read(self, fh: int, off: int, size: int) -> bytes:
         return os.pread(fh, size, off)
 
     @_answered
-    async def write(self, fh: int, off: int, buf: bytes) -> int:
+    def write(self, fh: int, off: int, buf: bytes) -> int:
         node = self._by_fd[fh]
         if node.flags & SUID:
             files.clear_set_id(node)
@@ -253,38 +252,41 @@ class Operations(pyfuse3.Operations):
         raise FUSEError(errno.ENOSYS)
 
     @_answered
-    async def release(self, fh: int) -> None:
+    def release(self, fh: int) -> None:
         files.release(self._overlay, fh)
 
     @_answered
-    async def fsync(self, fh: int, datasync: bool) -> None:
+    def fsync(self, fh: int, datasync: bool) -> None:
         files.sync(self._overlay, fh, datasync)
 
     # Directories
 
     @_answered
-    async def opendir(self, inode: int, ctx: RequestContext) -> int:
+    def opendir(self, inode: int, ctx: RequestContext) -> int:
         self._next_listing += 1
         self._listings[self._next_listing] = listing.Listing(self._dir(inode))
         return self._next_listing
 
     @_answered
-    async def readdir(self, fh: int, start_id: int, token: Any) -> None:
+    def readdir(self, fh: int, start_id: int, token: Any) -> None:
         opened = self._listings[fh]
-        if start_id == 0 or opened.names is None:
-            opened.begin(self._overlay)
-        assert opened.names is not None
+        listed = opened.listed
+        if start_id == 0 or listed is None:
+            listed = opened.begin(self._overlay)
         if start_id < 2 and not self._dots(opened.node, start_id, token):
             return
-        overlay, entry = self._overlay, self._entry
-        for number in range(max(start_id - 2, 0), len(opened.names)):
-            found = opened.entry(overlay, number)
+        reply = pyfuse3.readdir_reply
+        for number in range(max(start_id - 2, 0), len(listed.names)):
+            found = opened.entry(self._overlay, listed, number)
             if found is None:
                 continue
             node, st = found
-            self._fill(entry, node, st)
-            if not pyfuse3.readdir_reply(token, opened.names[number][0], entry, number + 3):
-                overlay.table.drop_unused(node)
+            entry = node.attr
+            if st is not None:
+                entry = self._fill(EntryAttributes() if listed.keeps else self._entry, node, st)
+                node.attr = entry if listed.keeps else None
+            if not reply(token, listed.names[number][0], entry, number + 3):
+                self._overlay.table.drop_unused(node)
                 return
             node.lookups += 1
 
@@ -301,11 +303,11 @@ class Operations(pyfuse3.Operations):
         return True
 
     @_answered
-    async def releasedir(self, fh: int) -> None:
+    def releasedir(self, fh: int) -> None:
         del self._listings[fh]
 
     @_answered
-    async def fsyncdir(self, fh: int, datasync: bool) -> None:
+    def fsyncdir(self, fh: int, datasync: bool) -> None:
         node = self._listings[fh].node
         if node.upper is not None and not node.gone and not self._overlay.config.volatile:
             os.fsync(node.upper.open())
@@ -313,7 +315,7 @@ class Operations(pyfuse3.Operations):
     # The file system
 
     @_answered
-    async def statfs(self, ctx: RequestContext) -> pyfuse3.StatvfsData:
+    def statfs(self, ctx: RequestContext) -> pyfuse3.StatvfsData:
         overlay = self._overlay
         real = os.fstatvfs(overlay.root.top.open())
         data = pyfuse3.StatvfsData()
@@ -336,19 +338,19 @@ class Operations(pyfuse3.Operations):
     # Extended attributes
 
     @_answered
-    async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
+    def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
         attributes.setxattr(self._overlay, self._nodes[inode], name, value)
 
     @_answered
-    async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
+    def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
         return attributes.getxattr(self._overlay, self._nodes[inode], name)
 
     @_answered
-    async def listxattr(self, inode: int, ctx: RequestContext) -> list[bytes]:
+    def listxattr(self, inode: int, ctx: RequestContext) -> list[bytes]:
         return attributes.listxattr(self._overlay, self._nodes[inode])
 
     @_answered
-    async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
+    def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
         attributes.removexattr(self._overlay, self._nodes[inode], name)
 
     async def access(self, inode: int, mode: int, ctx: RequestContext) -> bool:

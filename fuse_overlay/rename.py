@@ -111,8 +111,6 @@ def _move(overlay: Overlay, source: Place, target: Place) -> None:
         os.rename(source.name, target.name, src_dir_fd=old_fd, dst_dir_fd=new_fd)
         return
     renameat2(old_fd, source.name, new_fd, target.name, RENAME_WHITEOUT)
-    if overlay.quota is not None:
-        overlay.quota.add(0, 1)
 
 
 def _exchange(overlay: Overlay, source: Place, target: Place) -> None:

@@ -10,6 +10,7 @@ from .config import Config
 from .hardlinks import Index
 from .inodes import LINKED, ROOT, Dir, Node, Table
 from .layers import NO_MARKS, Layer, LayerDir, hidden_tree
+from .listing_cache import KeptListings
 from .ownership import Ownership
 from .quota import Quota
 from .work import Work
@@ -37,6 +38,7 @@ class Overlay:
         )
         self.last_layer = len(self.lowers)
         self.root = self._make_root()
+        self.kept_listings = KeptListings()
 
     def _open_upper(self, config: Config) -> None:
         assert config.upper is not None
@@ -55,6 +57,7 @@ class Overlay:
             self.index = Index(self.upper, work_fd)
         root = self.upper.root
         root.found_marks = None if config.dot_marks else NO_MARKS
+        root.settle()
         self._read_root_marks(root)
         if config.size is not None or config.inodes is not None:
             self.quota = Quota(config.size, config.inodes)
@@ -72,6 +75,7 @@ class Overlay:
         root = layer.root
         root.found_marks = None if config.dot_marks else NO_MARKS
         root.hidden = hidden_tree(config.hidden)
+        root.settle()
         self._read_root_marks(root)
         return layer
 

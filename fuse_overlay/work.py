@@ -38,14 +38,34 @@ class Work:
     def make_whiteout(self) -> bytes:
         """A whiteout under a temporary name."""
         name = self.name()
-        whiteout.make_whiteout(name, self.fd)
+        self._link_whiteout(name, self.fd)
         return name
+
+    def _link_whiteout(self, name: bytes, dir_fd: int) -> None:
+        """Whiteouts are links to one inode, as the kernel's are, until it can have no more."""
+        if self._whiteout is not None:
+            try:
+                os.link(
+                    self._whiteout,
+                    name,
+                    src_dir_fd=self.fd,
+                    dst_dir_fd=dir_fd,
+                    follow_symlinks=False,
+                )
+                return
+            except OSError as err:
+                if err.errno == errno.EEXIST:
+                    raise
+        made = self.name()
+        whiteout.make_whiteout(made, self.fd)
+        self._whiteout = made
+        os.link(made, name, src_dir_fd=self.fd, dst_dir_fd=dir_fd, follow_symlinks=False)
 
     def hide(self, where: LayerDir, name: bytes) -> None:
         """Put a whiteout at a name of the upper that is free or taken by a file."""
         dir_fd = where.open()
         try:
-            whiteout.make_whiteout(name, dir_fd)
+            self._link_whiteout(name, dir_fd)
         except FileExistsError:
             made = self.make_whiteout()
             os.rename(made, name, src_dir_fd=self.fd, dst_dir_fd=dir_fd)
