@@ -10,7 +10,6 @@ import pytest
 from tests.sbx_command import Sbx
 
 pytestmark = pytest.mark.vm
-SLOW = 300  # seconds: the machine is emulated
 
 BOMB = "x = [bytearray(b'x') * (1 << 20) for _ in range(400)]"
 FORKS = """
@@ -30,7 +29,7 @@ print(n, flush=True)
 
 def test_a_memory_bomb_is_exit_code_137(sbx: Sbx) -> None:
     """docker's code for SIGKILL; the container is recorded as out of memory."""
-    result = sbx("run", "--name", "bomb", "-m", "64m", "host", "python3", "-c", BOMB, timeout=SLOW)
+    result = sbx("run", "--name", "bomb", "-m", "64m", "host", "python3", "-c", BOMB)
 
     assert result.returncode == 137, result.stderr
     assert "out of memory" in result.stderr
@@ -41,7 +40,7 @@ def test_a_memory_bomb_is_exit_code_137(sbx: Sbx) -> None:
 
 def test_a_fork_bomb_is_held_and_the_container_ends(sbx: Sbx) -> None:
     """With --pids-limit the bomb stays small, and nothing of it outlives the container."""
-    result = sbx("run", "--rm", "--pids-limit", "25", "host", "python3", "-c", FORKS, timeout=SLOW)
+    result = sbx("run", "--rm", "--pids-limit", "25", "host", "python3", "-c", FORKS)
 
     assert result.returncode == 0, result.stderr
     assert int(result.stdout) <= 24
@@ -63,8 +62,8 @@ def test_exec_is_within_the_limits_too(sbx: Sbx) -> None:
         timeout=SLOW,
     )
 
-    inside = sbx("exec", "box", "cat", "/proc/self/cgroup", check=True, timeout=SLOW)
-    forks = sbx("exec", "box", "python3", "-c", FORKS, timeout=SLOW)
+    inside = sbx("exec", "box", "cat", "/proc/self/cgroup", check=True)
+    forks = sbx("exec", "box", "python3", "-c", FORKS)
 
     assert inside.stdout == "0::/\n"
     assert int(forks.stdout) <= 8
@@ -73,7 +72,7 @@ def test_exec_is_within_the_limits_too(sbx: Sbx) -> None:
 def test_the_limits_can_not_be_raised_from_inside(sbx: Sbx) -> None:
     """The cgroup file system inside is read-only, or not there."""
     script = "echo max > /sys/fs/cgroup/pids.max && echo raised"
-    result = sbx("run", "--rm", "--pids-limit", "10", "host", "sh", "-c", script, timeout=SLOW)
+    result = sbx("run", "--rm", "--pids-limit", "10", "host", "sh", "-c", script)
 
     assert "raised" not in result.stdout
     assert result.returncode != 0
@@ -82,7 +81,7 @@ def test_the_limits_can_not_be_raised_from_inside(sbx: Sbx) -> None:
 def test_the_processors_are_those_asked_for(sbx: Sbx) -> None:
     """--cpuset-cpus is enforced by the kernel, not by a wish."""
     code = "import os; print(os.sched_getaffinity(0)); os.sched_setaffinity(0, {0})"
-    result = sbx("run", "--rm", "--cpuset-cpus", "1", "host", "python3", "-c", code, timeout=SLOW)
+    result = sbx("run", "--rm", "--cpuset-cpus", "1", "host", "python3", "-c", code)
 
     assert result.stdout == "{1}\n"
     assert "Invalid argument" in result.stderr
@@ -90,9 +89,7 @@ def test_the_processors_are_those_asked_for(sbx: Sbx) -> None:
 
 def test_untrusted_runs_with_all_its_limits(sbx: Sbx) -> None:
     """The profile's memory and processes are enforced by a cgroup where there is one."""
-    result = sbx(
-        "run", "--rm", "--profile", "untrusted", "host", "python3", "-c", FORKS, timeout=SLOW
-    )
+    result = sbx("run", "--rm", "--profile", "untrusted", "host", "python3", "-c", FORKS)
 
     assert result.returncode == 0, result.stderr
     assert int(result.stdout) < 128
