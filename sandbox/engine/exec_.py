@@ -74,6 +74,9 @@ def _plan(container: Container, options: ExecOptions, context: Context) -> Proce
         tty=options.tty,
         init=False,
         create_cwd=False,
+        # A Landlock domain of its own would keep a debugger from the container's processes
+        # (landlock(7), "Ptrace restrictions"); containers that can do nothing anyway keep it.
+        landlock=plan.landlock and not spec.security.capabilities,
         capabilities=capabilities.ALL if options.privileged else plan.capabilities,
         ulimits=ulimits,
     )
