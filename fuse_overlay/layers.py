@@ -43,7 +43,6 @@ class Marks:
 
     hidden: frozenset[bytes] = frozenset()  # names that a mark hides
     names: frozenset[bytes] = frozenset()  # names that are nothing but marks
-    opaque: bool = False
 
 
 NO_MARKS = Marks()
@@ -142,6 +141,18 @@ class LayerDir:
             return None
         return st
 
+    def has_opaque_mark(self, name: bytes) -> bool:
+        """Whether the directory *name* in this one is made opaque in the OCI way."""
+        mark = name + b"/" + whiteout.DOT_OPAQUE
+        try:
+            st = os.stat(mark, dir_fd=self.open(), follow_symlinks=False)
+        except OSError:
+            return False
+        if not stat.S_ISREG(st.st_mode) or st.st_size:
+            return False
+        self.enter()
+        return whiteout.read_xattr(mark, whiteout.PLAIN) is None
+
     def hides(self, name: bytes) -> bool:
         """Whether *name* is one of the paths whose content is not to be seen."""
         return self.hidden is not None and self.hidden.get(name, self.hidden) is None
@@ -172,7 +183,6 @@ class LayerDir:
                 self.found_marks = Marks(
                     frozenset(name[len(whiteout.DOT) :] for name in own - {whiteout.DOT_OPAQUE}),
                     own,
-                    whiteout.DOT_OPAQUE in own,
                 )
             self.settle()
         return self.found_marks
@@ -187,7 +197,7 @@ class LayerDir:
                 self.enter()
                 if whiteout.read_xattr(name, whiteout.XWHITEOUT) is not None:
                     found.add(name)
-        self.found_marks = Marks(marks.hidden | found, marks.names | found, marks.opaque)
+        self.found_marks = Marks(marks.hidden | found, marks.names | found)
         self.settle()
 
     def _is_dot_mark(self, name: bytes) -> bool:

@@ -63,7 +63,7 @@ def search(overlay: Overlay, dirs: Sequence[LayerDir], name: bytes) -> Found | N
         found.dirs.append(below)
         if here.layer.index >= overlay.last_layer or name in marks.hidden:
             break
-        if below.marks().opaque:
+        if here.layer.dot_marks and here.has_opaque_mark(name):
             break
         here.enter()
         attributes = whiteout.list_xattrs(name)

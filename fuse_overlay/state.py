@@ -88,12 +88,12 @@ class Overlay:
     def _make_root(self) -> Dir:
         upper = self.upper.root if self.upper is not None else None
         lowers: list[LayerDir] = []
-        opaque = upper is not None and whiteout.is_opaque(upper.fd, whiteout.list_xattrs(upper.fd))
+        opaque = upper is not None and _is_opaque_root(upper)
         for lower in self.lowers:
             if opaque:
                 break
             lowers.append(lower.root)
-            opaque = whiteout.is_opaque(lower.root.fd, whiteout.list_xattrs(lower.root.fd))
+            opaque = _is_opaque_root(lower.root)
         root = Dir(ROOT, None, b"", upper, tuple(lowers))
         root.lookups = 1
         st = root.stat()
@@ -122,6 +122,12 @@ def _open(where: str | int) -> int:
     if isinstance(where, str):
         return os.open(where, _OPEN)
     return os.open(b".", _OPEN, dir_fd=where)
+
+
+def _is_opaque_root(root: LayerDir) -> bool:
+    if whiteout.DOT_OPAQUE in root.marks().names:
+        return True
+    return whiteout.is_opaque(root.fd, whiteout.list_xattrs(root.fd))
 
 
 def _keeps_xattrs(fd: int) -> bool:
