@@ -6,6 +6,7 @@ All forks happen here, in a process without threads and without an event loop. W
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -48,6 +49,11 @@ class Started:
         """End everything: the guard's death is that of the whole container."""
         self.channel.close()
         if self.guard is not None:
+            os.kill(self.guard, signal.SIGKILL)
+            # The guard's end waits for its namespace to be empty, and init, our child, is there
+            # until we have reaped it.
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self.init.pid, 0)
             end(self.guard)
         self.resources.close()
 
