@@ -54,6 +54,7 @@ def _run(arguments: Arguments, context: Context) -> int:
 
 def _spec(options: RunOptions, arguments: Arguments, context: Context) -> ContainerSpec:
     from sandbox.engine.images import find_image
+    from sandbox.linux import idmap
 
     profile = profiles.load(
         arguments.text("profile") or "default",
@@ -72,6 +73,9 @@ def _spec(options: RunOptions, arguments: Arguments, context: Context) -> Contai
         name=options.name or names.new_name(lambda name: os.path.lexists(known / name)),
         created=time.time(),
         cwd=os.getcwd() if profile.mount_cwd else "/",
+        uid=context.user.uid,
+        gid=context.user.gid,
+        single_uid=idmap.total(idmap.read_map()) == 1,
     )
     return resolve(options, profile, image, identity)
 

@@ -89,7 +89,9 @@ def _hand_over(ends: Endpoints, device: int) -> None:
     socket.send_fds(ends.overlay, [b"fuse"], [device])
 
 
-def _inner(plan: ContainerPlan, ends: Endpoints, root: int, sources: dict[str, int]) -> NoReturn:
+def _inner(
+    plan: ContainerPlan, ends: Endpoints, root: int, sources: dict[str, list[int]]
+) -> NoReturn:
     """Be pid 1 of the container; never returns."""
     try:
         ends.channel.send({"step": "hello"})
@@ -112,7 +114,7 @@ def _inner(plan: ContainerPlan, ends: Endpoints, root: int, sources: dict[str, i
     os._exit(125)
 
 
-def _set_up(plan: ContainerPlan, root: int, sources: dict[str, int]) -> None:
+def _set_up(plan: ContainerPlan, root: int, sources: dict[str, list[int]]) -> None:
     if plan.namespaces & CLONE_NEWNET:
         loopback.bring_up()
     sethostname(plan.hostname)

@@ -56,23 +56,24 @@ _FILES = "/dev/.sbx"  # for a moment: the tmpfs of the text files
 _ROOT_ATTRIBUTES = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
 
 
-def collect_sources(steps: tuple[Step, ...]) -> dict[str, int]:
-    """Return a detached copy of each host tree that the plan binds, by host path.
+def collect_sources(steps: tuple[Step, ...]) -> dict[str, list[int]]:
+    """Return detached copies of the host trees that the plan binds, by host path: one for each use.
 
     Done while the process still has the user's own id (who may look where a shifted root may not)
     and the host's tree is its root. Raises InvalidSpec for a source that does not exist.
     """
-    sources: dict[str, int] = {}
+    sources: dict[str, list[int]] = {}
     for step in steps:
-        if isinstance(step, BindMount | DeviceMount) and step.source not in sources:
+        if isinstance(step, BindMount | DeviceMount):
             recursive = AT_RECURSIVE if isinstance(step, BindMount) and step.recursive else 0
             flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | recursive
             try:
-                sources[step.source] = open_tree(-100, step.source, flags)
+                tree = open_tree(-100, step.source, flags)
             except OSError as err:
                 raise InvalidSpec(
                     f"cannot mount {step.source} on {step.target}", detail=err.strerror
                 ) from err
+            sources.setdefault(step.source, []).append(tree)
     return sources
 
 
@@ -128,7 +129,7 @@ def _escape(path: str) -> str:
 class Mounter:
     """Carries out the steps below one root."""
 
-    def __init__(self, root: int, sources: dict[str, int]) -> None:
+    def __init__(self, root: int, sources: dict[str, list[int]]) -> None:
         self._root = root
         self._sources = sources
         self._files: int | None = None  # a tmpfs that holds the text files
@@ -175,7 +176,7 @@ class Mounter:
             self._read_only(step.target)
 
     def _bind(self, step: BindMount) -> None:
-        source = self._sources[step.source]
+        source = self._sources[step.source].pop(0)
         attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | step.attributes
         if step.readonly:
             attributes |= MOUNT_ATTR_RDONLY
@@ -185,7 +186,7 @@ class Mounter:
         self._attach(source, find(step.target, _FOLLOW))
 
     def _device(self, step: DeviceMount) -> None:
-        source = self._sources[step.source]
+        source = self._sources[step.source].pop(0)
         status = os.fstat(source)
         numbers = os.major(status.st_rdev), os.minor(status.st_rdev)
         if not stat.S_ISCHR(status.st_mode) or numbers != (step.device or numbers):

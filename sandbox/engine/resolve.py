@@ -19,7 +19,15 @@ from sandbox.engine.signals import parse_signal
 from sandbox.engine.volumes import anonymous_volume
 from sandbox.errors import InvalidSpec, UsageError
 from sandbox.linux import capabilities
-from sandbox.spec import ContainerSpec, Limits, Mount, OverlayDriver, Port, Security
+from sandbox.spec import (
+    ContainerSpec,
+    Limits,
+    Mount,
+    OverlayDriver,
+    Port,
+    Security,
+    UsernsMode,
+)
 
 if TYPE_CHECKING:
     from sandbox.image.store import Image
@@ -37,12 +45,15 @@ _HOSTNAME = re.compile(r"(?=.{1,63}\Z)[a-zA-Z0-9]([a-zA-Z0-9_.-]*[a-zA-Z0-9])?")
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What makes this container this one, and where it was asked for."""
+    """What makes this container this one, and who asked for it where."""
 
     id: str
     name: str
     created: float
     cwd: str = "/"
+    uid: int = 0  # of the user on the host
+    gid: int = 0
+    single_uid: bool = False  # no subordinate ids: the user's own is the only one
 
 
 def resolve(
@@ -61,7 +72,7 @@ def resolve(
         created=identity.created,
         env=_environment(options, profile, image, hostname),
         cwd=_workdir(options, profile, image, identity),
-        user=_given(options.user, profile.user, image.config.user),
+        user=_user(options, profile, image, identity),
         hostname=hostname,
         tty=options.tty,
         interactive=options.interactive,
@@ -69,7 +80,7 @@ def resolve(
         remove=options.remove,
         init=_given(options.init, profile.init, False),
         read_only=read_only,
-        userns=_given(options.userns, profile.userns, "root"),
+        userns=_userns(options, profile, identity),
         overlay=_overlay(options, profile, image),
         network=_given(options.network, profile.network, "private"),
         ports=_ports(options, profile, image),
@@ -136,6 +147,22 @@ def _workdir(options: RunOptions, profile: Profile, image: Image, identity: Iden
     mounted = identity.cwd if profile.mount_cwd else None
     path = _given(options.cwd, mounted, image.config.workdir or "/")
     return "/" + posixpath.normpath(posixpath.join("/", path)).lstrip("/")
+
+
+def _userns(options: RunOptions, profile: Profile, identity: Identity) -> UsernsMode:
+    if options.userns is None and profile.userns == "keep-id" and identity.single_uid:
+        # Root inside is then the user outside, so that files belong to the right one all the same.
+        return "root"
+    mode: UsernsMode = _given(options.userns, profile.userns, "root")
+    return mode
+
+
+def _user(options: RunOptions, profile: Profile, image: Image, identity: Identity) -> str:
+    given: str | None = _given(options.user, profile.user)
+    if given is None and _userns(options, profile, identity) == "keep-id":
+        # As in podman: whoever keeps the own ids wants to be oneself.
+        return f"{identity.uid}:{identity.gid}"
+    return image.config.user if given is None else given
 
 
 def _hostname(text: str) -> str:

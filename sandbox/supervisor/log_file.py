@@ -89,7 +89,11 @@ class LogFile:
 
     def _open(self) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        return os.open(self._path, flags, 0o600)
+        try:
+            return os.open(self._path, flags, 0o600)
+        except FileNotFoundError:
+            # The container was removed while its last output is on the way: nobody can read it.
+            return os.open(os.devnull, flags)
 
 
 def _cut(line: str) -> list[str]:

@@ -76,9 +76,11 @@ class Sink:
 
 
 async def copy_output(
-    source: int, sink: Sink, seen: Callable[[bytes], None], *, close: bool = True
+    source: int, sink: Sink, seen: Callable[[bytes], bytes], *, close: bool = True
 ) -> None:
-    """Copy from *source* (ours, made non-blocking) to *sink* until its end; *seen* gets all.
+    """Copy from *source* (ours, made non-blocking) to *sink* until its end.
+
+    *seen* gets all, and returns what of it may go on.
 
     When the sink's reader is gone the source is closed, so that the writer gets SIGPIPE as it
     would without a container between.
@@ -95,8 +97,7 @@ async def copy_output(
                 return
             if not data:
                 return
-            seen(data)
-            await sink.write(data)
+            await sink.write(seen(data))
     finally:
         if close:
             os.close(source)

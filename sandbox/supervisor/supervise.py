@@ -180,16 +180,25 @@ class Supervision:
         done.set()
 
     async def _pump(self, source: int, sink: Sink, stream: str) -> None:
-        def seen(data: bytes) -> None:
+        def seen(data: bytes) -> bytes:
+            data = self._within_limit(data)
             if self.log is not None:
                 self.log.write(stream, data)
-            self._output += len(data)
-            limit = self.spec.limits.output
-            if limit is not None and self._output > limit and not self.outcome.output_exceeded:
-                self.outcome.output_exceeded = True
-                self.kill()
+            return data
 
         await copy_output(source, sink, seen, close=source != self._master)
+
+    def _within_limit(self, data: bytes) -> bytes:
+        """Count *data*; return the part that the limit lets through, and kill at the limit."""
+        room = math.inf if self.spec.limits.output is None else self.spec.limits.output
+        room -= self._output
+        self._output += len(data)
+        if len(data) <= room:
+            return data
+        if not self.outcome.output_exceeded:
+            self.outcome.output_exceeded = True
+            self.kill()
+        return data[: max(int(room), 0)]
 
     async def _feed(self, stdin: int) -> None:
         with self._input_scope:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -121,6 +122,39 @@ def test_mounts_are_there_as_asked(sbx: Sbx, tmp_path: Path) -> None:
     assert "Read-only file system" in result.stderr
     assert re.search(r"tmpfs\s+1024\s", result.stdout)
     assert again.stdout == "kept\n"
+
+
+def test_one_source_can_be_in_several_places(sbx: Sbx, tmp_path: Path) -> None:
+    """A directory or device that is mounted twice is there twice."""
+    (tmp_path / "file").write_text("content\n")
+
+    result = sbx(
+        *("run", "--rm", "-v", f"{tmp_path}:/a", "-v", f"{tmp_path}:/b:ro"),
+        *("--device", "/dev/null", "--device", "/dev/null:/dev/other", "host"),
+        *("sh", "-c", "cat /a/file /b/file; touch /a/x && touch /b/x; echo gone > /dev/other"),
+    )
+
+    assert result.stdout == "content\ncontent\n"
+    assert "Read-only file system" in result.stderr
+
+
+def test_output_ends_at_its_limit(sbx: Sbx) -> None:
+    """Not a byte more than --output-limit arrives, and the container is killed."""
+    result = sbx("run", "--rm", "--output-limit", "100k", "host", "yes")
+
+    assert len(result.stdout) == 100 << 10
+    assert result.returncode == 137
+    assert result.stderr.endswith("more than 102400 bytes of output\n")
+
+
+def test_what_dev_writes_belongs_to_the_caller(sbx: Sbx, tmp_path: Path) -> None:
+    """--profile dev starts in the current directory; files made there are one's own."""
+    result = sbx(
+        *("run", "--rm", "--profile", "dev", "host", "sh", "-c", "pwd; echo x > made"), cwd=tmp_path
+    )
+
+    assert result.stdout == f"{tmp_path}\n", result.stderr
+    assert (tmp_path / "made").stat().st_uid == os.getuid()
 
 
 def test_a_missing_directory_is_not_made(sbx: Sbx, tmp_path: Path) -> None:

@@ -111,6 +111,19 @@ def test_given_wins_over_profile_wins_over_image() -> None:
     assert _resolve({"stop_signal": 9}, image={"stop_signal": "SIGINT"}).stop_signal == 9
 
 
+def test_who_keeps_the_own_ids_is_oneself() -> None:
+    """--userns keep-id makes the caller the user, unless another is asked for."""
+    me = dataclasses.replace(IDENTITY, uid=1000, gid=100)
+    assert _resolve({"userns": "keep-id"}, identity=me).user == "1000:100"
+    assert _resolve({"userns": "keep-id"}, image={"user": "i"}, identity=me).user == "1000:100"
+    assert _resolve({"userns": "keep-id", "user": "root"}, identity=me).user == "root"
+    assert _resolve(identity=me).user == ""
+
+    alone = dataclasses.replace(me, single_uid=True)
+    spec = _resolve(profile={"userns": "keep-id"}, identity=alone)
+    assert (spec.userns, spec.user) == ("root", "")
+
+
 def test_labels_add_up() -> None:
     """The command line's labels win over the image's."""
     spec = _resolve({"labels": (("a", "2"),)}, image={"labels": (("a", "1"), ("b", "1"))})
