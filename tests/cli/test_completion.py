@@ -60,7 +60,7 @@ def test_every_option_is_in_every_script(shell: str) -> None:
             assert option.hidden or spelled in text
 
 
-@pytest.mark.parametrize("shell", filter(shutil.which, ["bash", "zsh", "fish"]))
+@pytest.mark.parametrize("shell", [*filter(shutil.which, ["bash", "zsh", "fish"])])
 def test_the_shell_can_read_its_script(shell: str) -> None:
     """The script is right by the syntax check of every shell that is here."""
     subprocess.run([shell, "-n"], input=script(shell), text=True, check=True)
