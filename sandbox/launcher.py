@@ -87,6 +87,7 @@ PRELOADED = (
     "sandbox.container.init",
     "sandbox.engine.containers",
     "sandbox.engine.images",
+    "sandbox.engine.profile_format",
     "sandbox.engine.profiles",
     "sandbox.image.store",
     "sandbox.overlay.guard",
