@@ -21,6 +21,7 @@ while n < 200:
     except OSError:
         break
     if pid == 0:
+        os.closerange(0, 3)  # exec waits for the end of its output
         signal.pause()
     n += 1
 print(n, flush=True)
