@@ -61,7 +61,7 @@ class Joined:
 
 def join(init: ProcessRef, plan: ProcessPlan, cgroup: Cgroup | None, *, stdin: bool) -> Joined:
     """Start *plan* in the container whose pid 1 is *init*. Raises SbxError."""
-    target = init.open()
+    target = _member(init)
     if target is None:
         raise SbxError("the container has ended meanwhile")
     ours, theirs = Channel.pair()
@@ -85,6 +85,41 @@ def join(init: ProcessRef, plan: ProcessPlan, cgroup: Cgroup | None, *, stdin: b
         raise
     os.waitpid(outer, 0)
     return Joined(ours, pid, pipes)
+
+
+def _member(init: ProcessRef) -> int | None:
+    """Return a pidfd of a process whose namespaces can be joined; None when there is none left.
+
+    A pid 1 of ours (--init) is closed to everybody, as its memory is the host's (ptrace(2), "access
+    mode checking"): it stands for the command that it started, its first child.
+    """
+    pidfd = init.open()
+    if pidfd is None or _is_open(init.pid):
+        return pidfd
+    os.close(pidfd)
+    try:
+        child = _first_child(init.pid)
+        pidfd = ProcessRef.of(child).open()
+        # Still its child: the pid was not used again meanwhile.
+        if pidfd is not None and (_first_child(init.pid) != child or not init.alive()):
+            os.close(pidfd)
+            return None
+    except (OSError, IndexError):
+        return None
+    return pidfd
+
+
+def _is_open(pid: int) -> bool:
+    try:
+        os.readlink(f"/proc/{pid}/ns/mnt")
+    except OSError:
+        return False
+    return True
+
+
+def _first_child(pid: int) -> int:
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return int(file.read().split()[0])
 
 
 def _be_outer(target: int, plan: ProcessPlan, channel: Channel, pipes: Pipes | None) -> NoReturn:
