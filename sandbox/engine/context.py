@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from sandbox.link import ClientLink
 from sandbox.linux import storage_userns
@@ -42,6 +43,12 @@ class Context:
         if member is None or not storage_userns.join(member):
             storage_userns.enter(self.user, registry)
         self.in_storage = True
+
+    def run_cold(self) -> NoReturn:
+        """Have the client carry out its command itself: this launcher is not the one for it."""
+        if self.link is not None:
+            self.link.send({"cold": True})
+        os._exit(0)
 
     def shares_storage_with(self, member: ProcessRef) -> bool:
         """True when *member* is in this process's user namespace."""
