@@ -1,6 +1,7 @@
 """Compressed streams: recognised by their first bytes, unpacked in bounded memory.
 
-Formats: gzip (RFC 1952), zstd (RFC 8878), bzip2, xz. All may consist of several members.
+Formats: gzip (RFC 1952), zstd (RFC 8878), bzip2, xz. All may consist of several members. gzip is
+done by ISA-L where it is installed: twice as quick as zlib at unpacking, four times at packing.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import lzma
 import os
 import zlib
 from collections.abc import Iterator
+from functools import cache
 from itertools import chain
 from typing import Any, Literal, Protocol
 
@@ -52,12 +54,12 @@ def decompress(chunks: Iterator[bytes], kind: Compression) -> Iterator[bytes]:
             yield from _unzstd(chunks)
         else:
             yield from _members(chunks, kind)
-    except (zlib.error, lzma.LZMAError, OSError, EOFError) as err:
+    except (zlib.error, _gzip().error, lzma.LZMAError, OSError, EOFError) as err:
         raise StoreError(f"damaged {kind} stream", detail=str(err)) from err
 
 
 def _gunzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    inflate = zlib.decompressobj(wbits=31)
+    inflate = _gzip().decompressobj(wbits=31)
     begun = False
     for chunk in chunks:
         data = chunk
@@ -67,7 +69,7 @@ def _gunzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
                 data = data.lstrip(b"\0")
                 if not data:
                     break
-                inflate = zlib.decompressobj(wbits=31)
+                inflate = _gzip().decompressobj(wbits=31)
             begun = True
             output = inflate.decompress(data, _OUTPUT)
             if output:
@@ -157,11 +159,11 @@ def _unzstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
         raise EOFError("the stream ends too early")
 
 
-class ZstdCompressor:
-    """Compresses what is written, at a level that costs less time than the disk would."""
+class GzipCompressor:
+    """Packs what is written with gzip: every tool and registry reads it."""
 
-    def __init__(self, level: int = 1) -> None:
-        self._object = _zstandard().ZstdCompressor(level=level).compressobj()
+    def __init__(self) -> None:
+        self._object = _gzip().compressobj(1, wbits=31)
 
     def compress(self, data: bytes) -> bytes:
         result: bytes = self._object.compress(data)
@@ -170,6 +172,15 @@ class ZstdCompressor:
     def flush(self) -> bytes:
         result: bytes = self._object.flush()
         return result
+
+
+@cache
+def _gzip() -> Any:
+    try:
+        from isal import isal_zlib
+    except ImportError:
+        return zlib
+    return isal_zlib
 
 
 def _zstandard() -> Any:

@@ -25,13 +25,13 @@ class BlobWriter:
     """A blob being written: see `Blobs.writer`."""
 
     def __init__(self, path: Path, final: Path) -> None:
-        self._path = path
+        self.path = path  # until it is committed
         self._final = final
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self._hash = hashlib.sha256()
         self.size = 0
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         self._hash.update(data)
         self.size += len(data)
         write_all(self._fd, data)
@@ -43,24 +43,34 @@ class BlobWriter:
         self._hash = hashlib.sha256()
         self.size = 0
 
+    @property
+    def digest(self) -> str:
+        return "sha256:" + self._hash.hexdigest()
+
+    def expect(self, digest: str) -> None:
+        """Raise StoreError when what was written is not what *digest* names."""
+        if self.digest != digest:
+            raise StoreError(
+                "content refused: wrong digest",
+                detail=f"expected {digest}\nreceived {self.digest}",
+            )
+
     def commit(self, *, expected: str | None = None, durable: bool = False) -> str:
         """Name the blob by its digest and return that.
 
         Raises StoreError when it is not the *expected* one.
         """
-        digest = "sha256:" + self._hash.hexdigest()
-        if expected is not None and digest != expected:
-            raise StoreError(
-                "content refused: wrong digest", detail=f"expected {expected}\nreceived {digest}"
-            )
+        digest = self.digest
+        if expected is not None:
+            self.expect(expected)
         if durable:
             os.fsync(self._fd)
-        os.rename(self._path, self._final / digest.removeprefix("sha256:"))
+        os.rename(self.path, self._final / digest.removeprefix("sha256:"))
         return digest
 
     def close(self) -> None:
         os.close(self._fd)
-        self._path.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
 
 
 class Blobs:

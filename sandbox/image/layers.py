@@ -23,7 +23,7 @@ from sandbox.image import compression
 from sandbox.image.apply_layer import Applied, apply_layer
 from sandbox.image.content import Blobs, BlobWriter
 from sandbox.image.descriptor import OCI_LAYER, Descriptor
-from sandbox.image.limits import LayerLimits, bounded
+from sandbox.image.limits import Counted, LayerLimits, bounded
 from sandbox.image.ownership import available_ownership
 from sandbox.image.pipeline import read_ahead, sink
 from sandbox.image.removal import remove_tree
@@ -96,7 +96,8 @@ class Layers:
         """Store and unpack a layer that comes as a tar archive, packed or not.
 
         gzip and zstd are kept as they are; what is not packed, or in a way that OCI has no media
-        type for, is packed with zstd.
+        type for, is packed with gzip. (zstd would be as quick, but tools that make docker's
+        formats of an image refuse it.)
         """
         kind, chunks = compression.detect(chunks)
         with ExitStack() as stack:
@@ -117,7 +118,7 @@ class Layers:
             stored.finish()
             if plain:
                 plain.finish()
-            suffix = "+gzip" if kind == "gzip" else "+zstd"
+            suffix = "+zstd" if kind == "zstd" else "+gzip"
             digest = writer.commit()
             self._publish(staged, diff_id, applied)
             return NewLayer(Descriptor(OCI_LAYER + suffix, digest, writer.size), diff_id, applied)
@@ -151,7 +152,7 @@ class Layers:
             remove_tree(staged)
 
     def _unpacked(self, chunks: Iterator[bytes], kind: compression.Compression) -> Iterator[bytes]:
-        counted = _Counted(chunks)
+        counted = Counted(chunks)
         unpacked = compression.decompress(counted, kind)
         return bounded(unpacked, self.limits, lambda: counted.size)
 
@@ -185,28 +186,12 @@ class Layers:
         return path.with_name(path.name + ".json")
 
 
-class _Counted:
-    """Iterates over chunks and counts their bytes."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self.size = 0
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        chunk = next(self._chunks)
-        self.size += len(chunk)
-        return chunk
-
-
 class _Packer:
-    """Packs what is written with zstd into a blob."""
+    """Packs what is written into a blob."""
 
     def __init__(self, writer: BlobWriter) -> None:
         self._writer = writer
-        self._compressor = compression.ZstdCompressor()
+        self._compressor = compression.GzipCompressor()
 
     def write(self, data: bytes) -> None:
         if packed := self._compressor.compress(data):

@@ -50,3 +50,19 @@ def bounded(
                 detail=f"it unpacks to more than {limits.ratio} times its own size",
             )
         yield chunk
+
+
+class Counted:
+    """Iterates over chunks and counts their bytes."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self.size = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        chunk = next(self._chunks)
+        self.size += len(chunk)
+        return chunk
