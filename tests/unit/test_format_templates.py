@@ -82,6 +82,7 @@ DATA: dict[str, Any] = {
         (r'{{"\t\"\x41A"}}', '\t"AA'),
         ("{{'a'}} {{0x10}} {{-3}} {{1e3}}", "97 16 -3 1000"),
         ("{{(len .Cmd) | printf `%d`}}", "2"),
+        ("{{`)`}}{{`|`}}{{`.`}}", ")|."),
     ],
 )
 def test_templates_print_what_docker_prints(template: str, text: str) -> None:

@@ -229,7 +229,7 @@ class _Parser:
         while True:
             self.spaces()
             token = self.peek()
-            if token is None or token.kind == "close" or token.text in ("|", ")"):
+            if token is None or token.kind == "close" or self.at_op("|") or self.at_op(")"):
                 break
             if token.kind == "op" and token.text not in ("(", "."):
                 raise TemplateError(f"unexpected {token.text!r}")
