@@ -58,6 +58,9 @@ COMMANDS = {
     "profile show": Entry(_SBX, "profile:SHOW", "Show what a profile sets"),
     "system df": Entry(_SBX, "system:DF", "Show how much disk space is used", in_userns=True),
     "system prune": Entry(_SBX, "system:PRUNE", "Remove what is not used", in_userns=True),
+    "system check": Entry(
+        _SBX, "system:CHECK", "Check that the image store is whole", in_userns=True
+    ),
     "system reset": Entry(
         _SBX, "system:RESET", "Remove all containers, images and volumes", in_userns=True
     ),

@@ -1,4 +1,4 @@
-"""`sbx system df|prune|reset`: disk space, and getting it back."""
+"""`sbx system df|prune|check|reset`: what is stored, whether it is whole, getting rid of it."""
 
 from __future__ import annotations
 
@@ -173,6 +173,24 @@ def reset(arguments: Arguments, context: Context) -> int:
     return 0
 
 
+def check(arguments: Arguments, context: Context) -> int:
+    from sandbox.image.check import check as check_store
+
+    store = open_store(context)
+    problems = check_store(store, repair=arguments.flag("repair"))
+    for problem in problems:
+        done = f" ({problem.repaired})" if problem.repaired else ""
+        print(f"{problem.what}: {problem.detail}{done}")
+    if not problems:
+        print("The image store is whole.")
+        return 0
+    if all(problem.repaired for problem in problems):
+        store.collect(lambda: images_in_use(context))
+        return 0
+    print("sbx system check --repair mends what can be mended.")
+    return 1
+
+
 _FORCE = Option("force", "Do not prompt for confirmation", short="f")
 _NO_ARGUMENTS = 0
 
@@ -204,5 +222,13 @@ RESET = Command(
     summary="Remove all containers, images and volumes",
     run=reset,
     options=(_FORCE,),
+    at_most=_NO_ARGUMENTS,
+)
+CHECK = Command(
+    name="system check",
+    arguments="",
+    summary="Check that the image store is whole",
+    run=check,
+    options=(Option("repair", "Remove what is damaged, so that it can be fetched again"),),
     at_most=_NO_ARGUMENTS,
 )

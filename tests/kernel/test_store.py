@@ -16,6 +16,7 @@ import pytest
 import zstandard
 
 from sandbox.errors import Conflict, InvalidSpec, NotFound, StoreError
+from sandbox.image.check import check
 from sandbox.image.garbage import InUse
 from sandbox.image.store import Store
 from sandbox.paths import Paths
@@ -247,6 +248,24 @@ def test_what_is_no_archive_is_refused(store: Store, tmp_path: Path, data: bytes
     """Anything else than a tar archive is an error."""
     with pytest.raises(StoreError):
         store.import_rootfs(archive_file(tmp_path, data), "a")
+
+
+def test_a_check_finds_and_repairs_what_the_disk_lost(store: Store, tmp_path: Path) -> None:
+    """Damaged and missing blobs are found; with repair their images go, and the rest stays."""
+    store.import_rootfs(archive_file(tmp_path, rootfs("1")), "damaged")
+    store.import_rootfs(archive_file(tmp_path, rootfs("2")), "missing")
+    store.import_rootfs(archive_file(tmp_path, rootfs("3")), "whole")
+    assert check(store) == []
+    store.blobs.path(store.manifest("damaged").layers[0].digest).write_bytes(b"x")
+    store.blobs.path(store.manifest("missing").layers[0].digest).unlink()
+    (store.layout.staging / "blob-left").write_bytes(b"x")
+
+    found = check(store)
+    repaired = check(store, repair=True)
+
+    assert len(found) == len(repaired) == 4  # damaged is a blob and an image
+    assert [image.names for image in store.list()] == [("docker.io/library/whole:latest",)]
+    assert check(store) == []
 
 
 def test_the_files_are_an_oci_layout(store: Store, tmp_path: Path) -> None:
