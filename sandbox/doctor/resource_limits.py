@@ -26,13 +26,11 @@ def check(host: Host) -> Check:
     if direct is not None and direct.controllers:
         return _judge(direct, f"{direct.path} is delegated", _delegate_more(direct.path))
     try:
-        version = reachable(host.environ)
+        version, manager = reachable(host.environ)
     except NoScope as err:
         return _none(host, str(err))
-    service = _user_service(host.uid)
-    controllers = _controllers_of(service)
     return _judge(
-        Delegation(service, frozenset(controllers)),
+        Delegation(manager, frozenset(_controllers_of(f"/sys/fs/cgroup{manager}"))),
         f"your systemd ({version}) gives a scope to each container",
         f"sudo mkdir -p {os.path.dirname(_DROP_IN)}\n"
         f"printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n' | sudo tee {_DROP_IN}\n"
@@ -88,10 +86,6 @@ def _by_hand(host: Host) -> str:
         f"sudo bash -c 'chown {host.user} {own} {own}/shell {own}{{,/shell}}/cgroup.{{{names}}}'\n"
         f'sudo sh -c "echo $$ > {own}/shell/cgroup.procs"'
     )
-
-
-def _user_service(uid: int) -> str:
-    return f"/sys/fs/cgroup/user.slice/user-{uid}.slice/user@{uid}.service"
 
 
 def _controllers_of(path: str) -> list[str]:

@@ -68,19 +68,16 @@ def attach(cgroup: str, pids: Sequence[int], environ: Mapping[str, str]) -> None
         )
 
 
-def reachable(environ: Mapping[str, str]) -> str:
-    """Return the version of the user's systemd. Raises NoScope."""
+def reachable(environ: Mapping[str, str]) -> tuple[str, str]:
+    """Return the version of the user's systemd and its cgroup ("/user.slice/…"). Raises NoScope."""
     with _manager(environ) as manager:
-        (version,) = manager.call(
-            _SYSTEMD,
-            _OBJECT,
-            "org.freedesktop.DBus.Properties",
-            "Get",
-            "ss",
-            _MANAGER,
-            "Version",
+        version, cgroup = (
+            manager.call(
+                _SYSTEMD, _OBJECT, "org.freedesktop.DBus.Properties", "Get", "ss", _MANAGER, name
+            )[0].value
+            for name in ("Version", "ControlGroup")
         )
-    return str(version.value)
+    return str(version), str(cgroup)
 
 
 @contextmanager

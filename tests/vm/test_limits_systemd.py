@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from sandbox.doctor import resource_limits
+from sandbox.doctor.check import Host
 from sandbox.linux import cgroups_systemd
 from sandbox.linux.cgroups_systemd import NoScope
 from sandbox.linux.inotify import IN_DELETE, Inotify
+from sandbox.paths import Paths
 from tests.vm.cell import ROOT, new_id
 from tests.vm.user_systemd import PROGRAM, user_systemd
 
@@ -131,6 +134,36 @@ def test_without_a_systemd_the_reason_is_told() -> None:
         cgroups_systemd.reachable({"XDG_RUNTIME_DIR": "/nonexistent"})
 
 
-def test_the_doctor_s_question_is_answered(login: tuple[Path, dict[str, str]]) -> None:
-    """`reachable` returns systemd's version."""
-    assert cgroups_systemd.reachable(login[1])[0].isdigit()
+def test_the_doctor_finds_it(login: tuple[Path, dict[str, str]]) -> None:
+    """In a session's cgroup `sbx doctor` says that a scope can be had, and with what."""
+    application, environ = login
+    code = """
+import os
+from sandbox.doctor import resource_limits
+from sandbox.doctor.check import Host
+from sandbox.paths import Paths
+check = resource_limits.check(Host.current(Paths.from_environ(os.environ, 1), os.environ))
+print(check.state, check.found)
+"""
+    enter = f'echo $$ >{application}/cgroup.procs; exec "$0" "$@"'
+    result = subprocess.run(
+        ["sh", "-c", enter, sys.executable, "-S", "-c", code],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **environ},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+
+    assert result.stdout.startswith("ok your systemd (")
+    assert "with memory, pids, cpu, cpuset" in result.stdout
+
+
+def test_the_doctor_finds_a_delegated_subtree() -> None:
+    """Where a cgroup was delegated by hand its path is told."""
+    environ = {"HOME": "/nonexistent"}
+    host = Host.current(Paths.from_environ(environ, os.getuid()), environ)
+
+    check = resource_limits.check(host)
+
+    assert check.state == "ok"
+    assert check.found.startswith(f"{DELEGATED} is delegated, with memory, pids")
