@@ -54,6 +54,8 @@ class Context:
         """True when *member* is in this process's user namespace."""
         try:
             theirs = os.stat(f"/proc/{member.pid}/ns/user").st_ino
+        except PermissionError:
+            return False  # it is not below this namespace (ptrace(2), "access mode checking")
         except OSError:
             return True
         return theirs == os.stat("/proc/self/ns/user").st_ino
