@@ -23,6 +23,7 @@ class Entry:
 _RUN = "Run"
 _CONTAINERS = "Containers"
 _IMAGES = "Images"
+_VOLUMES = "Volumes"
 _SBX = "This machine"
 
 COMMANDS = {
@@ -54,6 +55,11 @@ COMMANDS = {
     "login": Entry(_IMAGES, "login", "Authenticate to a registry"),
     "logout": Entry(_IMAGES, "logout", "Forget the credentials for a registry"),
     "image prune": Entry("", "prune_images", "Remove unused images", in_userns=True),
+    "volume ls": Entry(_VOLUMES, "volume:LS", "List volumes"),
+    "volume create": Entry(_VOLUMES, "volume:CREATE", "Create a volume", in_userns=True),
+    "volume inspect": Entry(_VOLUMES, "volume:INSPECT", "Show all that is known of volumes"),
+    "volume rm": Entry(_VOLUMES, "volume:RM", "Remove one or more volumes", in_userns=True),
+    "volume prune": Entry(_VOLUMES, "volume:PRUNE", "Remove unused volumes", in_userns=True),
     "profile ls": Entry(_SBX, "profile:LS", "List profiles"),
     "profile show": Entry(_SBX, "profile:SHOW", "Show what a profile sets"),
     "system df": Entry(_SBX, "system:DF", "Show how much disk space is used", in_userns=True),
@@ -87,6 +93,8 @@ ALIASES = {
     "image load": "load",
     "image inspect": "inspect",
     "profile list": "profile ls",
+    "volume list": "volume ls",
+    "volume remove": "volume rm",
     **{f"container {name}": name for name in _CONTAINER_COMMANDS},
 }
 

@@ -11,6 +11,7 @@ from sandbox.cli.parser import Command, Option
 SOURCES = {
     "container": "sbx ps -a --format '{{.Names}}' 2>/dev/null",
     "image": "sbx images --format '{{.Repository}}:{{.Tag}}' 2>/dev/null; echo host",
+    "volume": "sbx volume ls -q 2>/dev/null",
     "profile": "sbx profile ls -q 2>/dev/null",
     "signal": "printf '%s\\n' HUP INT QUIT KILL USR1 USR2 TERM CONT STOP TSTP WINCH",
 }

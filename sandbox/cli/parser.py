@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 Kind: TypeAlias = Literal["flag", "value", "list"]
 # What completes an argument or the value of an option.
-Completion: TypeAlias = Literal["", "container", "image", "profile", "file", "directory", "signal"]
+Completion: TypeAlias = Literal[
+    "", "container", "image", "volume", "profile", "file", "directory", "signal"
+]
 
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
