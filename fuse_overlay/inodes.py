@@ -217,6 +217,8 @@ class Table:
                 del self.by_ino[node.ino]
             if node.stamp and self.replaced.get(node.ino) is node:
                 del self.replaced[node.ino]
+            if isinstance(node, Dir):
+                node.listed = None  # its nodes name this one: not to be left to the collector
             parent = node.parent
             if parent is not None:
                 parent.children -= 1

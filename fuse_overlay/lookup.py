@@ -103,12 +103,37 @@ def in_lowers(overlay: Overlay, parent: Dir, name: bytes) -> Found | None:
 
 def find(overlay: Overlay, parent: Dir, name: bytes) -> tuple[Node, os.stat_result]:
     """The node at a name of the merged view, and its real attributes."""
+    found = find_if_any(overlay, parent, name)
+    if found is None:
+        raise FileNotFoundError(errno.ENOENT, "no such name", name)
+    return found
+
+
+def find_if_any(overlay: Overlay, parent: Dir, name: bytes) -> tuple[Node, os.stat_result] | None:
+    """As `find`; None for a name that is not there."""
     if parent.gone:
         raise FileNotFoundError(errno.ENOENT, "removed directory", name)
     dirs = (parent.upper, *parent.lowers) if parent.upper is not None else parent.lowers
+    for here in dirs:  # most names are those of files, in directories without marks
+        if not here.simple:
+            break
+        try:
+            st = os.stat(
+                name, dir_fd=here.fd if here.fd >= 0 else here.open(), follow_symlinks=False
+            )
+        except FileNotFoundError:
+            continue
+        kind = stat.S_IFMT(st.st_mode)
+        if kind == stat.S_IFDIR:
+            break
+        if kind == stat.S_IFCHR and st.st_rdev == 0:
+            return None
+        return file_node(overlay, parent, name, here, st)
+    else:
+        return None
     found = search(overlay, dirs, name)
     if found is None:
-        raise FileNotFoundError(errno.ENOENT, "no such name", name)
+        return None
     if found.dirs:
         return dir_node(overlay, parent, name, found), found.st
     return file_node(overlay, parent, name, found.where, found.st)
@@ -142,7 +167,9 @@ def file_node(
             copy = overlay.index.stat(node_id)
             where, real, st = overlay.index.dir, overlay.index.name(node_id), copy
     proper_id = node_id
-    node = table.replaced.get(node_id) or table.nodes.get(node_id)
+    node = table.nodes.get(node_id)
+    if table.replaced:
+        node = table.replaced.get(node_id, node)
     if node is not None:
         if _is_same(node, where, st, kind):
             if node.fd < 0 or where.layer.upper:
@@ -159,7 +186,7 @@ def file_node(
         node.ino, node.stamp = proper_id, _stamp(st)
         if node_id != proper_id:
             table.replaced[proper_id] = node
-    if where.layer.upper:
+    elif where.layer.upper:
         node.ino = st.st_ino
         if overlay.index is not None and st.st_nlink > 1 and node_id in overlay.index.copied:
             node.flags |= LINKED

@@ -71,6 +71,11 @@ def _wait_readable(fd: int) -> _Done:
     return _DONE
 
 
+async def _readable() -> bool:
+    """What pyfuse3 awaits before each read: there may be a request."""
+    return True
+
+
 def _stand_in() -> ModuleType:
     trio = ModuleType("trio", "What pyfuse3 uses of trio, for one blocking task.")
     lowlevel = ModuleType("trio.lowlevel")
@@ -121,6 +126,8 @@ def import_pyfuse3() -> Any:
                 else:
                     del sys.modules[name]
     pyfuse3.__dict__["trio"] = trio
+    # Not to be waited for either: saves a lock and three awaits a request.
+    pyfuse3.__dict__["_wait_fuse_readable"] = _readable
     return pyfuse3
 
 

@@ -73,6 +73,10 @@ class Operations(pyfuse3.Operations):
         self._listings: dict[int, listing.Listing] = {}
         self._next_listing = 0
         self._entry = EntryAttributes()
+        # Node id 0: the kernel remembers that there is no such name.
+        self._nothing = EntryAttributes()
+        self._nothing.st_ino = 0
+        self._nothing.entry_timeout = self._live_timeout
 
     # Attributes
 
@@ -119,17 +123,8 @@ class Operations(pyfuse3.Operations):
 
     @_answered
     def lookup(self, parent: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
-        try:
-            node, st = lookup.find(self._overlay, self._dir(parent), name)
-        except FileNotFoundError:
-            if self._nodes[parent].gone:
-                raise
-            # Node id 0: the kernel remembers that there is no such name.
-            entry = EntryAttributes()
-            entry.st_ino = 0
-            entry.entry_timeout = self._live_timeout
-            return entry
-        return self._enter(node, st)
+        found = lookup.find_if_any(self._overlay, self._dir(parent), name)
+        return self._nothing if found is None else self._enter(*found)
 
     async def forget(self, inode_list: Iterable[tuple[int, int]]) -> None:
         try:

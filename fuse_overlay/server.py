@@ -62,12 +62,21 @@ def _run(
     os.umask(0)
     _raise_descriptor_limit()
     pyfuse3.init(Operations(Overlay(config)), where, options)
+    _calm_collector()
     try:
         if ready is not None:
             ready()
         loop.run(pyfuse3)
     finally:
         pyfuse3.close(unmount=unmount)
+
+
+def _calm_collector() -> None:
+    """Nodes are freed by FORGET, not as cycles: looking through them all again is in vain."""
+    import gc
+
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 def _raise_descriptor_limit() -> None:
