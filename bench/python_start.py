@@ -1,15 +1,16 @@
-"""A Python start with imports in the image `host`: many files are looked up, opened and read."""
+"""A Python start with imports: many files are looked up, opened and read."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 
+from bench import python_image
 from bench.ground import Ground
 from bench.pairs import Row, Table
 
 NAME = "python-start"
-PYTHON = "/usr/bin/python3"
+PYTHON = str(python_image.PYTHON)
 IMPORTS = (
     "import asyncio, email.message, http.client, json, logging, sqlite3, unittest, xml.dom.minidom"
 )
@@ -28,11 +29,13 @@ print(json.dumps(times))
 
 
 def measure(ground: Ground, rounds: int) -> list[Table]:
-    """In turn: natively, on the kernel's overlay, on the FUSE overlay."""
+    """In turn: natively, on the kernel's overlay, on the FUSE overlay, there with `host` too."""
+    python_image.make(ground)
     places = {
         "native": [PYTHON, "-c", SCRIPT],
-        "kernel overlay": _inside(ground, "kernel"),
-        "fuse overlay": _inside(ground, "fuse"),
+        "kernel overlay": _inside(ground, "kernel", python_image.IMAGE),
+        "fuse overlay": _inside(ground, "fuse", python_image.IMAGE),
+        "fuse overlay, host": _inside(ground, "fuse", "host"),
     }
     cold: dict[str, list[float]] = {}
     warm: dict[str, list[float]] = {}
@@ -53,9 +56,9 @@ def measure(ground: Ground, rounds: int) -> list[Table]:
     ]
 
 
-def _inside(ground: Ground, overlay: str) -> list[str]:
+def _inside(ground: Ground, overlay: str, image: str) -> list[str]:
     options = ("--rm", "--network", "none", "--overlay", overlay)
-    return ground.sbx("run", *options, "host", PYTHON, "-c", SCRIPT)
+    return ground.sbx("run", *options, image, PYTHON, "-c", SCRIPT)
 
 
 def _rows(samples: dict[str, list[float]]) -> tuple[Row, ...]:
