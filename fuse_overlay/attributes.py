@@ -12,7 +12,7 @@ from .copy_up import copy_up, upper_dir
 from .files import truncate
 from .inodes import NO_CAPABILITY, Dir, Node
 from .lookup import note_dir
-from .ownership import OVERRIDE
+from .ownership import OVERRIDE, can_record
 
 if TYPE_CHECKING:
     from .state import Overlay
@@ -102,8 +102,8 @@ def _chown(overlay: Overlay, node: Node, place: _Place, wish: Wish) -> None:
     uid = -1 if wish.uid is None else wish.uid
     gid = -1 if wish.gid is None else wish.gid
     if own.override:
-        # These can't have the xattr (xattr(7)): they keep the owner that they have.
-        if node.kind not in (stat.S_IFLNK, stat.S_IFIFO, stat.S_IFSOCK):
+        # Those that can't have the xattr keep the owner that they have.
+        if can_record(node.kind):
             _keep_override(overlay, node, place, uid=uid, gid=gid)
         return
     uid, gid = own.uid_on_disk(uid), own.gid_on_disk(gid)
@@ -116,7 +116,7 @@ def _chown(overlay: Overlay, node: Node, place: _Place, wish: Wish) -> None:
 def _chmod(overlay: Overlay, node: Node, place: _Place, mode: int) -> None:
     if node.kind == stat.S_IFLNK:
         raise OSError(errno.EOPNOTSUPP, "symlinks have no mode")
-    if overlay.ownership.override:
+    if overlay.ownership.override and can_record(node.kind):
         _keep_override(overlay, node, place, mode=mode)
     if place.by_fd:
         os.chmod(place.name, mode)

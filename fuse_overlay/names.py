@@ -376,8 +376,7 @@ def _finish(
     if parent.gid >= 0:
         gid = parent.gid
         by.mode |= stat.S_ISGID if stat.S_ISDIR(by.mode) else 0
-    # Links, pipes and sockets can't have user.* attributes (xattr(7)): they stay the server's.
-    if own.override and stat.S_IFMT(by.mode) not in (stat.S_IFLNK, stat.S_IFIFO, stat.S_IFSOCK):
+    if own.override and can_record(by.mode):
         os.fchdir(dir_fd)
         own.keep(made, by.mode, by.uid, gid, 0)
     uid, gid = own.uid_on_disk(by.uid), own.gid_on_disk(gid)

@@ -20,6 +20,11 @@ Shown = tuple[int, int, int, int]
 """st_mode, st_uid, st_gid, st_rdev."""
 
 
+def can_record(mode: int) -> bool:
+    """Whether a file of this kind can have user.* attributes (xattr(7))."""
+    return stat.S_IFMT(mode) not in (stat.S_IFLNK, stat.S_IFIFO, stat.S_IFSOCK)
+
+
 class Ownership:
     """How ids are shown and kept. `plain` means that nothing has to be done."""
 
