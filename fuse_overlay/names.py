@@ -17,6 +17,7 @@ from .copy_up import copy_up, note_nodes, upper_dir, work_of
 from .files import hold
 from .inodes import DEVICE, LINKED, NAMELESS, WRITABLE, Dir, Node
 from .layers import LayerDir
+from .ownership import can_record
 
 if TYPE_CHECKING:
     from .state import Overlay
