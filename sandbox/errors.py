@@ -18,6 +18,10 @@ hint). Exit codes are docker's: https://docs.docker.com/engine/containers/run/#e
 from __future__ import annotations
 
 
+# C0 (but for tab and newline), DEL and C1.
+_CONTROL = dict.fromkeys({*range(9), *range(11, 32), *range(127, 160)}, "\N{REPLACEMENT CHARACTER}")
+
+
 class SbxError(Exception):
     """sbx failed; *detail* says why, *hint* what to do next (often a command)."""
 
@@ -30,13 +34,17 @@ class SbxError(Exception):
         self.hint = hint
 
     def describe(self) -> str:
-        """Return the text for standard error, without a traceback and ending without a newline."""
+        """Return the text for standard error, without a traceback and ending without a newline.
+
+        Names in it may be an image's or a program's: control characters are replaced, as they
+        would act on the terminal.
+        """
         lines = [f"sbx: {self.message}"]
         if self.detail:
             lines += [f"  {line}" for line in self.detail.splitlines()]
         if self.hint:
             lines.append(f"  hint: {self.hint}")
-        return "\n".join(lines)
+        return "\n".join(lines).translate(_CONTROL)
 
 
 class UsageError(SbxError):
