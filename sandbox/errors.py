@@ -17,7 +17,6 @@ hint). Exit codes are docker's: https://docs.docker.com/engine/containers/run/#e
 
 from __future__ import annotations
 
-
 # C0 (but for tab and newline), DEL and C1.
 _CONTROL = dict.fromkeys({*range(9), *range(11, 32), *range(127, 160)}, "\N{REPLACEMENT CHARACTER}")
 
