@@ -15,12 +15,13 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.marked_processes import Mark
+from tests.marked_processes import Mark, Process
 
 # The session's bus is for systemd's user manager (cgroups), so it stays although XDG_RUNTIME_DIR
 # is replaced.
@@ -128,9 +129,17 @@ class Sbx:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
 
+    def wait_nothing_left(self, seconds: float) -> list[Process]:
+        """Wait until no process is left; returns those left when the time is over."""
+        deadline = time.monotonic() + seconds * PATIENCE
+        # A launcher that just starts has no socket yet, by which to find and end it.
+        while (left := self.mark.wait_gone(0.3)) and time.monotonic() < deadline:
+            self.end_launchers()
+        return left
+
     def assert_nothing_left(self, cgroups_before: frozenset[Path] = frozenset()) -> None:
         """Fail on a process, mount or cgroup that is there still."""
-        processes = self.mark.wait_gone(self.grace * PATIENCE)
+        processes = self.wait_nothing_left(self.grace)
         assert not processes, f"processes left behind: {processes}"
         mounts = Path("/proc/self/mountinfo").read_text().splitlines()
         assert not [line for line in mounts if str(self.directory) in line], "mounts left behind"
