@@ -41,16 +41,11 @@ def test_a_memory_bomb_is_exit_code_137(sbx: Sbx) -> None:
     assert state["ExitCode"] == 137
 
 
-def test_a_fork_bomb_is_held_and_the_container_ends(sbx: Sbx) -> None:
-    """With --pids-limit the bomb stays small, and nothing of it outlives the container."""
-    result = sbx("run", "--rm", "--pids-limit", "25", "host", "python3", "-c", FORKS)
-
-    assert result.returncode == 0, result.stderr
-    assert int(result.stdout) <= 24
-
-
 def test_exec_is_within_the_limits_too(sbx: Sbx) -> None:
-    """A process started by `exec` is in the container's cgroup, seen from inside as its root."""
+    """A process started by `exec` is in the container's cgroup, and can't raise its limits.
+
+    Seen from inside the cgroup is the root, read-only or not there.
+    """
     sbx(
         "run",
         "-d",
@@ -64,20 +59,12 @@ def test_exec_is_within_the_limits_too(sbx: Sbx) -> None:
         check=True,
     )
 
-    inside = sbx("exec", "box", "cat", "/proc/self/cgroup", check=True)
+    script = "cat /proc/self/cgroup; echo max > /sys/fs/cgroup/pids.max && echo raised"
+    inside = sbx("exec", "box", "sh", "-c", script)
     forks = sbx("exec", "box", "python3", "-c", FORKS)
 
     assert inside.stdout == "0::/\n"
     assert int(forks.stdout) <= 8
-
-
-def test_the_limits_can_not_be_raised_from_inside(sbx: Sbx) -> None:
-    """The cgroup file system inside is read-only, or not there."""
-    script = "echo max > /sys/fs/cgroup/pids.max && echo raised"
-    result = sbx("run", "--rm", "--pids-limit", "10", "host", "sh", "-c", script)
-
-    assert "raised" not in result.stdout
-    assert result.returncode != 0
 
 
 def test_the_processors_are_those_asked_for(sbx: Sbx) -> None:
