@@ -6,10 +6,13 @@ wait.
 
 from __future__ import annotations
 
+import _socket
 import os
-import socket
 import sys
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def launcher_key() -> str:
@@ -61,9 +64,9 @@ def request() -> dict[str, Any]:
     }
 
 
-def connect(key: str) -> socket.socket | None:
+def connect(key: str) -> _socket.socket | None:
     """Return a connection to the launcher with this key, None when there is none."""
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
         connection.connect(f"{runtime_directory()}/launcher-{key}.sock")
         if _listener(connection) == os.getuid():
@@ -74,10 +77,10 @@ def connect(key: str) -> socket.socket | None:
     return None
 
 
-def _listener(connection: socket.socket) -> int:
+def _listener(connection: _socket.socket) -> int:
     """Return whose the launcher is (SO_PEERCRED, unix(7)).
 
     In /tmp anybody may have been there first, and would get our environment and descriptors.
     """
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    credentials = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
     return int.from_bytes(credentials[4:8], sys.byteorder)

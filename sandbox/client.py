@@ -8,22 +8,26 @@ changed is put back here, whatever becomes of the other side.
 
 from __future__ import annotations
 
+# The C module below signal, which brings enum with it: the client's start is the user's wait.
+import _signal
 import os
-import signal
-import socket
 import sys
-from typing import Any, NoReturn
 
 from sandbox import call, wire
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+    from typing import Any, NoReturn
+
 _FORWARDED = (
-    signal.SIGHUP,
-    signal.SIGINT,
-    signal.SIGQUIT,
-    signal.SIGTERM,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-    signal.SIGCONT,
+    _signal.SIGHUP,
+    _signal.SIGINT,
+    _signal.SIGQUIT,
+    _signal.SIGTERM,
+    _signal.SIGUSR1,
+    _signal.SIGUSR2,
+    _signal.SIGCONT,
 )
 
 
@@ -34,13 +38,19 @@ def main() -> NoReturn:
         code = _attend(connection)
         connection.close()
         if code is not None:
-            sys.exit(code)
+            _leave(code)
     command = _fork_command()
     if connection is None and os.environ.get("SBX_LAUNCHER", "") != "off":
         _spawn_launcher_later()
     code = _attend(command)
     _spawn_launcher()
-    sys.exit(125 if code is None else code)
+    _leave(125 if code is None else code)
+
+
+def _leave(code: int) -> NoReturn:
+    """End at once: there is nothing that the interpreter's own end would have to do."""
+    sys.stderr.flush()
+    os._exit(code)
 
 
 _launcher_due = False
@@ -50,8 +60,8 @@ def _spawn_launcher_later() -> None:
     """Have a launcher for the next command: once this one has ended or has run for a second."""
     global _launcher_due
     _launcher_due = True
-    signal.signal(signal.SIGALRM, lambda *_: _spawn_launcher())
-    signal.alarm(1)
+    _signal.signal(_signal.SIGALRM, lambda *_: _spawn_launcher())
+    _signal.alarm(1)
 
 
 def _spawn_launcher() -> None:
@@ -59,13 +69,13 @@ def _spawn_launcher() -> None:
     if _launcher_due:
         _launcher_due = False
         # At its end Python puts the default actions back: an alarm would kill us then.
-        signal.alarm(0)
+        _signal.alarm(0)
         from sandbox import launcher
 
         launcher.spawn(call.launcher_key())
 
 
-def _connect_launcher() -> socket.socket | None:
+def _connect_launcher() -> _socket.socket | None:
     if os.environ.get("SBX_LAUNCHER", "") == "off":
         return None
     connection = call.connect(call.launcher_key())
@@ -93,9 +103,11 @@ def _standard_streams() -> tuple[int, int, int]:
     return 0, 1, 2
 
 
-def _fork_command() -> socket.socket:
+def _fork_command() -> _socket.socket:
     """Fork the process that carries out the command; return the connection to it."""
     _standard_streams()
+    import socket
+
     ours, theirs = socket.socketpair()
     if os.fork() == 0:
         ours.close()
@@ -106,7 +118,7 @@ def _fork_command() -> socket.socket:
     return ours
 
 
-def _attend(connection: socket.socket) -> int | None:
+def _attend(connection: _socket.socket) -> int | None:
     """Stay with the command; return its exit code, or None when it wants to be run cold."""
     terminal = _Terminal()
 
@@ -124,9 +136,9 @@ def _attend(connection: socket.socket) -> int | None:
 
     for number in _FORWARDED:
         # What nohup or a shell's `&` made ignored stays ignored.
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, forward)
-    signal.signal(signal.SIGWINCH, resize)
+        if _signal.getsignal(number) is not _signal.SIG_IGN:
+            _signal.signal(number, forward)
+    _signal.signal(_signal.SIGWINCH, resize)
     try:
         while True:
             message = wire.receive(connection)
@@ -166,9 +178,9 @@ class _Terminal:
         import termios
 
         # As a background job tcsetattr would stop us (SIGTTOU).
-        previous = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+        previous = _signal.signal(_signal.SIGTTOU, _signal.SIG_IGN)
         termios.tcsetattr(0, termios.TCSADRAIN, self._saved)
-        signal.signal(signal.SIGTTOU, previous)
+        _signal.signal(_signal.SIGTTOU, previous)
         self._saved = None
 
 

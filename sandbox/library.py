@@ -237,7 +237,7 @@ def _connect(command: list[str], streams: tuple[int, int, int]) -> socket.socket
 def _launcher() -> socket.socket | None:
     """Connect to the launcher, after starting it if need be."""
     key = call.launcher_key()
-    connection = call.connect(key)
+    connection = _connected(key)
     if connection is not None:
         return connection
     with _starting:
@@ -253,11 +253,16 @@ def _launcher() -> socket.socket | None:
         threading.Thread(target=process.wait, daemon=True).start()
         until = time.monotonic() + _LAUNCHER_SECONDS
         while time.monotonic() < until:
-            connection = call.connect(key)
+            connection = _connected(key)
             if connection is not None or process.poll() not in (None, 0):
                 return connection
             time.sleep(0.01)
     return None
+
+
+def _connected(key: str) -> socket.socket | None:
+    connection = call.connect(key)
+    return None if connection is None else socket.socket(fileno=connection.detach())
 
 
 def _cold() -> socket.socket:

@@ -91,10 +91,10 @@ class Containers:
         self.root = paths.containers
         self.names = paths.containers / "names"
 
-    def create(self, spec: ContainerSpec, supervisor: ProcessRef) -> Path:
+    def create(self, spec: ContainerSpec, status: Status) -> Path:
         """Claim the name and write the spec; return the container's directory.
 
-        *supervisor* is the process whose end will be the container's.
+        *status* names the supervisor: the process whose end will be the container's.
 
         Raises Conflict when the name is in use, InvalidSpec when it is not a name.
         """
@@ -109,7 +109,7 @@ class Containers:
         with self.lock(shared=True):
             self._claim(spec)
             directory.mkdir(mode=0o700)
-            self.write_status(directory, Status(supervisor=supervisor))
+            self.write_status(directory, status)
             write_atomically(directory / "spec.json", json.dumps(to_json(spec)), durable=False)
         return directory
 

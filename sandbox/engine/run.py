@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 import time
@@ -9,7 +10,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fuse_overlay.config import Config
 from sandbox.container.build_plan import container_plan
@@ -29,7 +30,7 @@ from sandbox.network.resolver import resolv_conf
 from sandbox.overlay import drivers
 from sandbox.paths import make_private
 from sandbox.spec import ContainerSpec, to_json
-from sandbox.state import Container, Containers
+from sandbox.state import Container, Containers, Status
 from sandbox.supervisor.start import Started, start
 
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ class _Run:
         self._cpus: frozenset[int] | None = None
 
     def carry_out(self) -> int:
-        self.directory = self.containers.create(self.spec, ProcessRef.of(_own_pid()))
+        self.status = Status(supervisor=ProcessRef.of(_own_pid()))
+        self.directory = self.containers.create(self.spec, self.status)
         try:
             started = self._start()
             outcome = self._supervise(started)
@@ -172,8 +174,7 @@ class _Run:
 
     def _running(self, started: Started) -> None:
         self._ran = True
-        status = self.containers.update_status(
-            self.directory,
+        self._set_status(
             phase="running",
             init=started.init,
             cgroup=self.cgroup.path if self.cgroup else "",
@@ -182,7 +183,7 @@ class _Run:
             warnings=tuple(self.warnings),
         )
         if self.on_started is not None:
-            self.on_started(Container(self.directory, self.spec, status))
+            self.on_started(Container(self.directory, self.spec, self.status))
         if self.spec.detach and self.context.link is not None:
             sys.stdout.flush()
             self.context.link.release(0)
@@ -210,8 +211,7 @@ class _Run:
         if self.spec.remove:
             discard(self.containers, self.directory, self.spec)
             return
-        self.containers.update_status(
-            self.directory,
+        self._set_status(
             phase="exited",
             finished_at=time.time(),
             exit_code=outcome.exit_code,
@@ -220,6 +220,10 @@ class _Run:
             denials=outcome.denials,
             error=error,
         )
+
+    def _set_status(self, **changes: Any) -> None:
+        self.status = dataclasses.replace(self.status, **changes)
+        self.containers.write_status(self.directory, self.status)
 
     def _files(self) -> dict[str, str]:
         spec = self.spec

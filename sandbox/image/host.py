@@ -93,8 +93,12 @@ def _unescape(field: bytes) -> bytes:
 
 
 def _outermost(candidates: Iterable[str]) -> tuple[str, ...]:
+    # Sorted with the slash before all else, whatever is below a path follows it directly.
     kept: list[str] = []
-    for path in sorted({os.path.normpath(c) for c in candidates} - {"/"}):
-        if not any(path.startswith(above + "/") for above in kept):
+    above = "\0"
+    paths = {os.path.normpath(c) for c in candidates} - {"/"}
+    for path in sorted(paths, key=lambda path: path.replace("/", "\0")):
+        if not path.startswith(above):
             kept.append(path)
+            above = path + "/"
     return tuple(kept)
