@@ -79,6 +79,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.line(f"{nodeid}: {reason}")
 
 
+@pytest.fixture(autouse=True)
+def _working_directory() -> Iterator[None]:
+    """A test that changes its working directory changes no other's."""
+    before = os.open(".", os.O_PATH | os.O_DIRECTORY)
+    yield
+    os.fchdir(before)
+    os.close(before)
+
+
 @pytest.fixture(scope="session")
 def sbx_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """XDG_CACHE_HOME of all tests: compiled seccomp filters and the like are made once."""

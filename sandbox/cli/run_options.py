@@ -16,6 +16,7 @@ from sandbox.engine.mount_syntax import parse_mount, parse_tmpfs, parse_volume
 from sandbox.engine.options import RunOptions
 from sandbox.engine.port_syntax import parse_ports
 from sandbox.engine.signals import parse_signal
+from sandbox.errors import UsageError
 from sandbox.spec import Mount
 
 # What `run` and `exec` have in common.
@@ -166,12 +167,21 @@ def _labels(arguments: Arguments) -> tuple[tuple[str, str], ...]:
 
 
 def _mounts(arguments: Arguments) -> tuple[Mount, ...]:
-    cwd = os.getcwd()
+    cwd = _working_directory() if arguments.texts("volume") or arguments.texts("mount") else "/"
     return (
         *(parse_volume(value, cwd) for value in arguments.texts("volume")),
         *(parse_mount(value, cwd) for value in arguments.texts("mount")),
         *map(parse_tmpfs, arguments.texts("tmpfs")),
     )
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        raise UsageError(
+            "the current directory does not exist any more", hint="change to one that does"
+        ) from None
 
 
 def _composite(arguments: Arguments) -> dict[str, Any]:

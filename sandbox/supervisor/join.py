@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from typing import NoReturn
 
 from sandbox.container import process
@@ -37,6 +38,10 @@ from sandbox.linux.syscalls import (
     setns,
 )
 from sandbox.supervisor.start import Pipes, end, open_pipes
+
+# How often, and after how many seconds each, a closed pid 1 is looked at again.
+_TRIES = 200
+_MOMENT = 0.01
 
 _ALL = (
     CLONE_NEWUSER
@@ -91,12 +96,22 @@ def _member(init: ProcessRef) -> int | None:
     """Return a pidfd of a process whose namespaces can be joined; None when there is none left.
 
     A pid 1 of ours (--init) is closed to everybody, as its memory is the host's (ptrace(2), "access
-    mode checking"): it stands for the command that it started, its first child.
+    mode checking"): it stands for the command that it started, its first child. A command that is
+    just being executed is closed for a moment as well.
     """
-    pidfd = init.open()
-    if pidfd is None or _is_open(init.pid):
-        return pidfd
-    os.close(pidfd)
+    for _ in range(_TRIES):
+        pidfd = init.open()
+        if pidfd is None or _is_open(init.pid):
+            return pidfd
+        os.close(pidfd)
+        child = _pidfd_of_first_child(init)
+        if child is not None:
+            return child
+        time.sleep(_MOMENT)
+    return None
+
+
+def _pidfd_of_first_child(init: ProcessRef) -> int | None:
     try:
         child = _first_child(init.pid)
         pidfd = ProcessRef.of(child).open()
