@@ -56,6 +56,7 @@ def _run(
     from . import loop
 
     pyfuse3 = loop.import_pyfuse3()
+    from . import syscalls
     from .operations import Operations
     from .state import Overlay
 
@@ -63,6 +64,7 @@ def _run(
     _raise_descriptor_limit()
     pyfuse3.init(Operations(Overlay(config)), where, options)
     _calm_collector()
+    syscalls.keep_freed_memory()
     try:
         if ready is not None:
             ready()

@@ -1,4 +1,4 @@
-"""The one system call that Python's os module lacks here: renameat2(2)."""
+"""What Python's os module lacks here: renameat2(2), and mallopt(3)."""
 
 from __future__ import annotations
 
@@ -24,3 +24,18 @@ def renameat2(olddirfd: int, oldpath: bytes, newdirfd: int, newpath: bytes, flag
     if _libc.renameat2(olddirfd, oldpath, newdirfd, newpath, flags) < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), oldpath, None, newpath)
+
+
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+
+
+def keep_freed_memory() -> None:
+    """Let malloc keep a request's buffer (1 MiB) for the next one, instead of faulting it in anew.
+
+    mallopt(3). A C library without it has other ways.
+    """
+    mallopt = getattr(_libc, "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 8 << 20)
+        mallopt(_M_TRIM_THRESHOLD, 8 << 20)
