@@ -78,9 +78,7 @@ def container_plan(
 # apt changes to the user _apt for its downloads and checks with getuid(2) that it did: of all the
 # calls that pretend to succeed with a single uid this is the one that is found out.
 _SINGLE_UID_FILES = (
-    TextFile(
-        "/etc/apt/apt.conf.d/00sbx-single-uid", 'APT::Sandbox::User "root";\n', optional=True
-    ),
+    TextFile("/etc/apt/apt.conf.d/00sbx-single-uid", 'APT::Sandbox::User "root";\n', optional=True),
 )
 
 # As docker: unprivileged ping and low ports are harmless in a network of one's own.

@@ -6,7 +6,6 @@ All forks happen here, in a process without threads and without an event loop. W
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import socket
@@ -49,12 +48,7 @@ class Started:
         """End everything: the guard's death is that of the whole container."""
         self.channel.close()
         if self.guard is not None:
-            os.kill(self.guard, signal.SIGKILL)
-            # The guard's end waits for its namespace to be empty, and init, our child, is there
-            # until we have reaped it.
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(self.init.pid, 0)
-            end(self.guard)
+            end_guard(self.guard)
         self.resources.close()
 
 
@@ -89,7 +83,7 @@ def start(
         guard = os.fork()
         if guard == 0:
             _be_guard(config, overlay_end, own_pidfd)
-        stack.callback(end, guard)
+        stack.callback(end_guard, guard)
         outer = os.fork()
         if outer == 0:
             _be_init(plan, theirs, mount_end, pipes, str(directory))
@@ -215,4 +209,18 @@ def end(pid: int) -> None:
     try:
         os.waitpid(pid, 0)
     except ChildProcessError:
+        pass
+
+
+def end_guard(guard: int) -> None:
+    """Kill the guard, and with it the whole container, and reap all that.
+
+    The guard's end waits until its pid namespace is empty, and init, our child, is in there until
+    we have reaped it: whoever has ended is taken, until it is the guard's turn.
+    """
+    try:
+        os.kill(guard, signal.SIGKILL)
+        while os.waitpid(-1, 0)[0] != guard:
+            pass
+    except (ProcessLookupError, ChildProcessError):
         pass
