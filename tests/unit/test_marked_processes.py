@@ -25,7 +25,9 @@ def test_a_daemon_with_an_empty_environment_is_found(mark: Mark) -> None:
             ["sh", "-c", "exec env -i setsid --fork sleep 1000"], check=True, close_fds=True
         )
 
-    assert [process.command for process in mark.processes()] == ["sleep 1000"]
+    (found,) = mark.processes()
+    # setsid may be just about to become sleep
+    assert found.command.endswith("sleep 1000")
     mark.kill()
     assert mark.processes() == []
 
