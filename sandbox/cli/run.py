@@ -29,7 +29,7 @@ def run(arguments: Arguments, context: Context) -> int:
 
 
 def _run(arguments: Arguments, context: Context) -> int:
-    from sandbox.engine import containers
+    from sandbox.engine.run import run as run_container
 
     options = run_options(arguments, context)
     context.debug = context.debug or arguments.flag("debug")
@@ -47,7 +47,7 @@ def _run(arguments: Arguments, context: Context) -> int:
         if cidfile is not None:
             _write_cidfile(cidfile, spec.id)
             stack.callback(_remove_unused, cidfile)
-        code = containers.run(spec, context, started)
+        code = run_container(spec, context, started)
         stack.pop_all()
     return code
 

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from sandbox.container.channel import Channel
     from sandbox.image.store import Image
 
-_BUILT_IN = "host"
-
 
 def find_image(
     reference: str, context: Context, *, pull: str = "never", quiet: bool = False
@@ -23,12 +21,16 @@ def find_image(
 
     Raises NotFound, StoreError.
     """
+    from sandbox.image.builtin import BUILTIN, builtin_image
+
+    if reference == BUILTIN:
+        return builtin_image(context.paths)
     from sandbox.image.store import Store
 
     # Which owners the layers' files have depends on the ids that there are.
     context.enter_storage()
     store = Store(context.paths)
-    if pull == "always" and reference != _BUILT_IN:
+    if pull == "always":
         _pull(reference, context, quiet=quiet)
     try:
         return store.resolve(reference)

@@ -6,10 +6,9 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 
 from sandbox.errors import InvalidSpec
+from sandbox.image.builtin import BUILTIN
 from sandbox.image.descriptor import REF_NAME, Descriptor
 from sandbox.image.reference import Reference, parse_reference
-
-BUILTIN = "host"  # the image that is not in the store
 
 
 def name_for(reference: str) -> Reference:

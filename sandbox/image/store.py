@@ -17,18 +17,17 @@ from dataclasses import dataclass
 from sandbox.errors import Conflict, InvalidSpec, NotFound, SbxError
 from sandbox.image import garbage, locks
 from sandbox.image.apply_layer import Applied
+from sandbox.image.builtin import BUILTIN, builtin_image
 from sandbox.image.changes import apply_changes
 from sandbox.image.config import ConfigDocument, ImageConfig, format_time, to_json
 from sandbox.image.content import file_chunks
 from sandbox.image.descriptor import Descriptor, Platform
 from sandbox.image.garbage import InUse, Usage, nothing_in_use
-from sandbox.image.host import hidden_paths
 from sandbox.image.image import Image
 from sandbox.image.layers import Layers
 from sandbox.image.layout import Layout
 from sandbox.image.manifest import Manifest, read_config, read_manifest, write_image
 from sandbox.image.names import (
-    BUILTIN,
     full_name,
     matching,
     name_for,
@@ -104,18 +103,7 @@ class Store:
 
     def builtin(self) -> Image:
         """Return the image `host`: this machine's root without what is somebody's."""
-        home = os.environ.get("HOME", "/")
-        return Image(
-            id="",
-            names=(BUILTIN,),
-            config=ImageConfig(cmd=("/bin/sh",)),
-            lower=("/",),
-            created=None,
-            size=0,
-            hidden=hidden_paths(self.paths, home),
-            builtin=True,
-            platform=own_platform(),
-        )
+        return builtin_image(self.paths)
 
     def list(self) -> Sequence[Image]:
         """Return all images, the newest first; damaged ones are left out."""
