@@ -26,7 +26,7 @@ _MAGIC: tuple[tuple[bytes, Compression], ...] = (
     (b"\xfd7zXZ\x00", "xz"),
 )
 _LONGEST_MAGIC = max(len(magic) for magic, _ in _MAGIC)
-_OUTPUT = 1 << 20  # bytes that one step may unpack
+_OUTPUT = 2 << 20  # bytes that one step may unpack
 _XZ_MEMORY = 256 << 20
 _ZSTD_WINDOW = 128 << 20  # what `zstd --long` uses; more has to be asked for there too
 

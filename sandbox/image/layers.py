@@ -25,7 +25,7 @@ from sandbox.image.content import Blobs, BlobWriter
 from sandbox.image.descriptor import OCI_LAYER, Descriptor
 from sandbox.image.limits import Counted, LayerLimits, bounded
 from sandbox.image.ownership import available_ownership
-from sandbox.image.pipeline import read_ahead, sink
+from sandbox.image.pipeline import hashed, read_ahead, teed
 from sandbox.image.removal import remove_tree
 from sandbox.image.tar_stream import TarStream
 
@@ -74,20 +74,15 @@ class Layers:
         """
         if self.has(diff_id):
             return Applied()
-        blob = hashlib.sha256()
-        with ExitStack() as stack:
-            hasher = stack.enter_context(sink(blob.update))
-            packed = hasher.tee(self.blobs.chunks(descriptor.digest))
-            found, applied, staged = stack.enter_context(self._staged(packed))
-            hasher.finish()
-            if "sha256:" + blob.hexdigest() != descriptor.digest:
-                raise StoreError(
-                    "damaged layer", detail=descriptor.digest, hint="sbx system check --repair"
-                )
+        kind, packed = compression.detect(self.blobs.chunks(descriptor.digest))
+        diff = hashlib.sha256()
+        with self._unpacking(hashed(self._unpacked(packed, kind), diff)) as (applied, staged):
+            found = "sha256:" + diff.hexdigest()
             if found != diff_id:
                 raise StoreError(
                     "layer refused: wrong content",
                     detail=f"expected diff_id {diff_id}\nunpacked {found}",
+                    hint="sbx system check --repair",
                 )
             self._publish(staged, diff_id, applied)
         return applied
@@ -100,54 +95,37 @@ class Layers:
         formats of an image refuse it.)
         """
         kind, chunks = compression.detect(chunks)
-        with ExitStack() as stack:
-            writer = stack.enter_context(self.blobs.writer())
+        diff = hashlib.sha256()
+        with self.blobs.writer() as writer:
+            packer = None
             if kind in ("gzip", "zstd"):
-                stored = stack.enter_context(sink(writer.write))
-                packed, plain = stored.tee(chunks), None
+                unpacked = self._unpacked(teed(chunks, writer.write), kind)
             else:
-                plain = _Packer(writer)
-                stored = stack.enter_context(sink(plain.write))
-                packed = chunks
-                if kind != "none":
-                    packed = stack.enter_context(read_ahead(self._unpacked(chunks, kind)))
-                packed = stored.tee(packed)
-            diff_id, applied, staged = stack.enter_context(
-                self._staged(packed, plain=plain is not None)
-            )
-            stored.finish()
-            if plain:
-                plain.finish()
-            suffix = "+zstd" if kind == "zstd" else "+gzip"
-            digest = writer.commit()
-            self._publish(staged, diff_id, applied)
-            return NewLayer(Descriptor(OCI_LAYER + suffix, digest, writer.size), diff_id, applied)
+                packer = _Packer(writer)
+                unpacked = teed(self._unpacked(chunks, kind), packer.write)
+            with self._unpacking(hashed(unpacked, diff)) as (applied, staged):
+                if packer:
+                    packer.finish()
+                diff_id = "sha256:" + diff.hexdigest()
+                suffix = "+zstd" if kind == "zstd" else "+gzip"
+                digest = writer.commit()
+                self._publish(staged, diff_id, applied)
+        return NewLayer(Descriptor(OCI_LAYER + suffix, digest, writer.size), diff_id, applied)
 
     @contextmanager
-    def _staged(
-        self, packed: Iterator[bytes], *, plain: bool = False
-    ) -> Iterator[tuple[str, Applied, Path]]:
-        """Unpack into a staging directory; give its diff_id. What is not published is removed."""
+    def _unpacking(self, chunks: Iterator[bytes]) -> Iterator[tuple[Applied, Path]]:
+        """Apply a tar's *chunks* to a staging directory; what is not published is removed."""
         staged = self.staging / f"layer-{secrets.token_hex(8)}"
         staged.mkdir(mode=0o755)
-        diff = hashlib.sha256()
         try:
             with ExitStack() as stack:
-                chunks = packed
-                if not plain:
-                    kind, chunks = compression.detect(chunks)
-                    if kind != "none":
-                        chunks = stack.enter_context(read_ahead(self._unpacked(chunks, kind)))
-                hasher = stack.enter_context(sink(diff.update))
                 root = os.open(staged, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                 stack.callback(os.close, root)
                 os.fchmod(root, 0o755)
-                stream = TarStream(hasher.tee(chunks))
-                applied = apply_layer(stream, root, self.ownership, self.limits)
-                for _ in packed:  # what follows the compressed stream belongs to the blob
-                    pass
-                hasher.finish()
-            yield "sha256:" + diff.hexdigest(), applied, staged
+                # Unpacking, hashing and packing in a thread, making files in this one.
+                ready = stack.enter_context(read_ahead(chunks))
+                applied = apply_layer(TarStream(ready), root, self.ownership, self.limits)
+            yield applied, staged
         finally:
             remove_tree(staged)
 

@@ -1,8 +1,9 @@
-"""Work beside the reading of a stream: hashing, (un)packing and writing release the interpreter.
+"""What a stream of chunks passes through, and reading it in a thread.
 
-Each piece is a thread with a short queue, so memory stays bounded and the slowest piece sets the
-pace. Threads start only after all namespaces were entered: unshare(CLONE_NEWUSER) needs a process
-without any.
+Hashing, (un)packing and writing release the interpreter, so one thread beside the one that makes
+files keeps two processors busy. More threads were slower: each chunk then waits for the interpreter
+several times. The thread starts only after all namespaces were entered: unshare(CLONE_NEWUSER)
+needs a process without any.
 """
 
 from __future__ import annotations
@@ -11,59 +12,25 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
-_DEPTH = 8  # chunks of up to 1 MiB
-
-
-class Sink:
-    """Calls *consume* for every chunk, in a thread."""
-
-    def __init__(self, consume: Callable[[bytes], None]) -> None:
-        self._consume = consume
-        self._queue: queue.Queue[bytes | None] = queue.Queue(_DEPTH)
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, daemon=True)
-        self._thread.start()
-
-    def put(self, chunk: bytes) -> None:
-        if self._error is not None:
-            raise self._error
-        self._queue.put(chunk)
-
-    def tee(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        """Pass *chunks* on, and to the thread."""
-        for chunk in chunks:
-            self.put(chunk)
-            yield chunk
-
-    def finish(self) -> None:
-        """Wait until all is consumed. Raises what *consume* raised."""
-        self._end()
-        if self._error is not None:
-            raise self._error
-
-    def _end(self) -> None:
-        if self._thread.is_alive():
-            self._queue.put(None)
-            self._thread.join()
-
-    def _work(self) -> None:
-        while (chunk := self._queue.get()) is not None:
-            if self._error is None:
-                try:
-                    self._consume(chunk)
-                except BaseException as err:
-                    self._error = err
+_DEPTH = 4  # chunks that wait
 
 
-@contextmanager
-def sink(consume: Callable[[bytes], None]) -> Iterator[Sink]:
-    """Give a Sink whose thread ends with the block, whatever happens there."""
-    made = Sink(consume)
-    try:
-        yield made
-    finally:
-        made._end()
+class _Hash(Protocol):
+    def update(self, data: bytes, /) -> None: ...
+
+
+def hashed(chunks: Iterator[bytes], into: _Hash) -> Iterator[bytes]:
+    """Pass *chunks* on, adding them to the hash *into*."""
+    return teed(chunks, into.update)
+
+
+def teed(chunks: Iterator[bytes], consume: Callable[[bytes], None]) -> Iterator[bytes]:
+    """Pass *chunks* on after *consume* got them."""
+    for chunk in chunks:
+        consume(chunk)
+        yield chunk
 
 
 @contextmanager
