@@ -223,19 +223,32 @@ def _adopt(overlay: Overlay, node: Node, fd: int) -> None:
 
 def open_lower(node: Node) -> int:
     """Open a lower's regular file for reading, by its name only if that is what it is."""
-    st = os.stat(node.real, dir_fd=node.where.open(), follow_symlinks=False)
-    if not stat.S_ISREG(st.st_mode):
-        raise OSError(errno.ESTALE, "no longer a regular file")
-    if node.where.layer.world_only and not st.st_mode & stat.S_IROTH:
-        raise PermissionError(errno.EACCES, "not readable by others")
-    try:
-        fd = os.open(node.real, _READ | os.O_NOATIME, dir_fd=node.where.open())
-    except PermissionError:
-        fd = os.open(node.real, _READ, dir_fd=node.where.open())
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+    where = node.where
+    layer = where.layer
+    if layer.live or layer.world_only:
+        st = os.stat(node.real, dir_fd=where.open(), follow_symlinks=False)
+        if not stat.S_ISREG(st.st_mode):
+            raise OSError(errno.ESTALE, "no longer a regular file")
+        if layer.world_only and not st.st_mode & stat.S_IROTH:
+            raise PermissionError(errno.EACCES, "not readable by others")
+    fd = _open_without_atime(node.real, where)
+    if layer.live and not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise OSError(errno.ESTALE, "no longer a regular file")
     return fd
+
+
+def _open_without_atime(name: bytes, where: LayerDir) -> int:
+    """Open for reading; O_NOATIME is for owners only, so it is not tried for ever."""
+    layer = where.layer
+    if layer.no_atime:
+        try:
+            return os.open(name, _READ | os.O_NOATIME, dir_fd=where.open())
+        except PermissionError:
+            fd = os.open(name, _READ, dir_fd=where.open())
+            layer.no_atime = False
+            return fd
+    return os.open(name, _READ, dir_fd=where.open())
 
 
 def copy_data(source: int, target: int, size: int) -> None:

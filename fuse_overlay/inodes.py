@@ -82,6 +82,7 @@ SUID = 4  # a write has to clear set-id bits
 HELD = 8  # fd must stay: there is no other way to the file
 LINKED = 16  # has an entry in the index of hard links
 DEVICE = 32  # shown as a device 0:0
+PARKED = 64  # among the idle
 NAMELESS = 128  # the name we knew is gone, though others are left
 
 
@@ -240,10 +241,14 @@ class Table:
 
     def park(self, node: Node) -> None:
         """Keep a descriptor for the next open, the oldest of such making room."""
+        if node.flags & PARKED:
+            return
         idle = self.idle
         idle.append(node)
+        node.flags |= PARKED
         if len(idle) > IDLE_LIMIT:
             old = idle.popleft()
+            old.flags &= ~PARKED
             if old.fd >= 0 and not old.opens and not old.flags & HELD:
                 self.release_fd(old)
 

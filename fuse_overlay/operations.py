@@ -18,7 +18,7 @@ import pyfuse3
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext
 
 from . import attributes, files, listing, lookup, names, rename
-from .inodes import DEVICE, SUID, Dir, Node, UnknownNode
+from .inodes import DEVICE, LINKED, SUID, Dir, Node, UnknownNode
 from .names import Maker
 from .state import Overlay
 
@@ -27,6 +27,7 @@ log = logging.getLogger("fuse_overlay")
 _T = TypeVar("_T")
 _SET_ID = stat.S_ISUID | stat.S_ISGID
 _WRITING = os.O_WRONLY | os.O_RDWR
+_CHANGING = _WRITING | os.O_TRUNC
 
 
 def _answered(handler: Callable[..., _T]) -> Callable[..., Coroutine[Any, Any, _T]]:
@@ -98,7 +99,7 @@ class Operations(pyfuse3.Operations):
         if mode & _SET_ID:
             node.flags |= SUID
         nlink = st.st_nlink
-        if nlink > 1 or node.flags or node.gone:
+        if nlink > 1 or node.flags & (DEVICE | LINKED) or node.gone or node.kind == stat.S_IFDIR:
             if node.flags & DEVICE:
                 mode = stat.S_IFCHR | stat.S_IMODE(mode)
             nlink = 0 if node.gone else self._overlay.nlink(node, st)
@@ -226,6 +227,9 @@ class Operations(pyfuse3.Operations):
     @_answered
     def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
         node = self._nodes[inode]
+        if node.fd >= 0 and not flags & _CHANGING and node.kind == stat.S_IFREG:
+            node.opens += 1
+            return FileInfo(fh=node.fd)
         fd = files.open_file(self._overlay, node, flags)
         # Writes that clear set-id bits must not wait in the kernel's cache.
         return FileInfo(fh=fd, direct_io=bool(node.flags & SUID and flags & _WRITING))
