@@ -11,10 +11,10 @@ from sandbox.errors import StoreError
 MOST_BYTES = 4 << 20
 
 
-def parse_object(data: bytes, what: str) -> dict[str, Any]:
+def parse_object(data: bytes, what: str, most_bytes: int = MOST_BYTES) -> dict[str, Any]:
     """Return the JSON object in *data*. Raises StoreError, naming *what* it was to be."""
-    if len(data) > MOST_BYTES:
-        raise StoreError(f"{what} refused", detail=f"larger than {MOST_BYTES >> 20} MiB")
+    if len(data) > most_bytes:
+        raise StoreError(f"{what} refused", detail=f"larger than {most_bytes >> 20} MiB")
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as err:

@@ -10,13 +10,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from sandbox.image import document, locks
 from sandbox.image.content import Blobs, write_all
-from sandbox.image.descriptor import OCI_INDEX, Descriptor, parse_descriptor
+from sandbox.image.descriptor import OCI_INDEX, REF_NAME, Descriptor, parse_descriptor
 from sandbox.paths import make_private
 
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+_MOST_INDEX_BYTES = 256 << 20  # our own file; a million names
 Change = Callable[[Sequence[Descriptor]], Sequence[Descriptor]]
 
 
@@ -45,12 +47,24 @@ class Layout:
 
     def entries(self) -> list[Descriptor]:
         """Return what index.json lists. Raises StoreError when it is damaged."""
+        return [parse_descriptor(item) for item in self._items()]
+
+    def entries_beside(self, name: str) -> list[Descriptor]:
+        """Return the entries of the image with this name in full; none when there is none.
+
+        Quicker than `entries` where there are many images: only what is asked for is parsed.
+        """
+        items = self._items()
+        digests = {i.get("digest") for i in items if _ref_name(i) == name}
+        return [parse_descriptor(i) for i in items if i.get("digest") in digests] if digests else []
+
+    def _items(self) -> list[dict[str, Any]]:
         try:
             data = (self.root / "index.json").read_bytes()
         except FileNotFoundError:
             return []
-        value = document.parse_object(data, "index.json")
-        return [parse_descriptor(item) for item in value.get("manifests") or []]
+        value = document.parse_object(data, "index.json", most_bytes=_MOST_INDEX_BYTES)
+        return document.objects(value.get("manifests"), "index.json")
 
     def change(self, change: Change) -> None:
         """Replace index.json by what *change* makes of its entries; nobody sees it half done."""
@@ -68,6 +82,11 @@ class Layout:
             "manifests": [entry.to_json() for entry in entries],
         }
         replace(self.root / "index.json", document.compact(index))
+
+
+def _ref_name(item: dict[str, Any]) -> Any:
+    annotations = item.get("annotations")
+    return annotations.get(REF_NAME) if isinstance(annotations, dict) else None
 
 
 def replace(path: Path, data: bytes) -> None:

@@ -132,6 +132,9 @@ class Store:
         return _Stored(manifest, read_config(self.blobs, manifest), tuple(entries))
 
     def _find(self, reference: str) -> _Stored:
+        named = self._entries_named(reference)
+        if named:
+            return self._stored(named)
         entries = self.layout.entries()
         wanted = matching(entries, reference)
         if wanted is not None:
@@ -149,6 +152,13 @@ class Store:
             if found:
                 return found[0]
         raise _not_found(reference)
+
+    def _entries_named(self, reference: str) -> Sequence[Descriptor]:
+        try:
+            name = parse_reference(reference)
+        except InvalidSpec:
+            return ()
+        return () if name.digest else self.layout.entries_beside(str(name))
 
     def _image(self, stored: _Stored) -> Image:
         document = stored.document

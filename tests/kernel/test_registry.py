@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from sandbox.engine.registry.progress import Progress
 from sandbox.engine.registry.pull import Pulled, pull, tags
 from sandbox.engine.registry.push import push
 from sandbox.errors import InvalidSpec, NotFound, StoreError
+from sandbox.image.check import check
 from sandbox.image.platform import own_platform
 from sandbox.image.reference import parse_reference
 from sandbox.image.registry import credentials
@@ -290,3 +293,26 @@ def test_a_helper_is_a_name_not_a_path(ann: User) -> None:
 
     with pytest.raises(InvalidSpec):
         credentials.find("ghcr.io", ann.environ)
+
+
+def test_a_pull_killed_at_any_moment_leaves_a_whole_store(ann: User, bob: User, host: str) -> None:
+    """After kill -9 the store checks clean but for its staging, and the next pull works."""
+    ann.make(f"{host}/app:1", size=3_000_000)
+    digest = ann.push(f"{host}/app:1")
+
+    for attempt in range(12):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                bob.pull(f"{host}/app:1")
+            finally:
+                os._exit(0)
+        timer = threading.Timer(0.02 + attempt * 0.04, os.kill, (pid, signal.SIGKILL))
+        timer.start()
+        os.waitpid(pid, 0)
+        timer.cancel()
+        timer.join()
+        assert {problem.what for problem in check(bob.store)} <= {"staging"}
+
+    assert bob.pull(f"{host}/app:1").digest == digest
+    assert check(bob.store) == []
