@@ -67,20 +67,20 @@ def test_a_link_in_place_of_a_directory_is_refused(
     assert result.stdout == ""
 
 
-@pytest.mark.parametrize("link", ["/etc", "../../../../../../etc", "/proc/self/root/etc"])
+@pytest.mark.parametrize(
+    ("link", "code"), [("/etc", 0), ("../../../../../../etc", 0), ("/proc/self/root/etc", 125)]
+)
 def test_a_mount_s_target_stays_in_the_container(
-    sbx: Sbx, build: Build, link: str, tmp_path: Path
+    sbx: Sbx, build: Build, tmp_path: Path, link: str, code: int
 ) -> None:
-    """-v onto a link of the image ends below the image's own root, whatever the link says."""
+    """-v onto a link of the image ends below the image's own root, whatever the link says; links
+    of /proc are not followed."""
     image = build((member("target", tarfile.SYMTYPE, link), b""))
     (tmp_path / "mine").write_text("x")
-    before = os.stat("/etc").st_mtime_ns
 
-    result = sbx(*RUN, "-v", f"{tmp_path}:/target", image, "ls", "/target")
+    result = sbx(*RUN, "-v", f"{tmp_path}:/target", image, "ls", "/etc")
 
-    assert os.stat("/etc").st_mtime_ns == before
-    assert not Path("/etc/mine").exists()
-    assert "mine" in result.stdout or result.returncode == 125
+    assert (result.returncode, result.stdout) == (code, "" if code else "mine\n")
 
 
 def test_links_lead_to_the_image_s_files(sbx: Sbx, build: Build) -> None:

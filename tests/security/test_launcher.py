@@ -15,7 +15,8 @@ from tests.sbx_command import Sbx
 
 # Listens on the socket, as another user, and says what it gets.
 LISTENER = """
-import socket, sys
+import os, socket, sys
+os.umask(0)
 with socket.socket(socket.AF_UNIX) as listener:
     listener.bind(sys.argv[1])
     listener.listen()
