@@ -144,7 +144,7 @@ def _place(
         _place_nameless(overlay, node, work, made, names, fd)
         return
     with keep_times(where.open()):
-        if names > 1 and overlay.index is not None and fd >= 0:
+        if names > 1 and overlay.index is not None and fd >= 0 and not node.where.layer.live:
             overlay.index.add(node.id, work.fd, made, names, fd)
             overlay.index.give_name(node.id, where, node.name)
             node.flags |= LINKED
@@ -163,7 +163,8 @@ def _place_nameless(
 ) -> None:
     """Let a copy be without the name that its original has lost while it was open."""
     assert overlay.upper is not None
-    if overlay.index is not None and not node.gone and names > 1 and fd >= 0:
+    live = node.where.layer.live
+    if overlay.index is not None and not live and not node.gone and names > 1 and fd >= 0:
         overlay.index.add(node.id, work.fd, made, names, fd)
         node.where, node.real = overlay.index.dir, overlay.index.name(node.id)
         node.flags |= LINKED

@@ -6,6 +6,8 @@ programs see is the real one plus the difference in `whiteout.NLINK`, written as
 ("U+2": two more than the upper file's own; overlayfs.rst, "Index"); names of a file that was never
 copied up are counted in a symlink beside ("3 were removed"). Other symlinks remember the node ids
 of copies that can have no xattr: symlinks, fifos, sockets, devices.
+
+A live lower has no place in the index: by the next mount its inode numbers may be other files'.
 """
 
 from __future__ import annotations

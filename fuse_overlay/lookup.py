@@ -162,7 +162,12 @@ def file_node(
         node_id = upper_id(overlay, where, name, st)
     else:
         node_id = table.id_of(st)
-        if overlay.index is not None and st.st_nlink > 1 and node_id in overlay.index.copied:
+        if (
+            st.st_nlink > 1
+            and overlay.index is not None
+            and not where.layer.live
+            and node_id in overlay.index.copied
+        ):
             linked |= LINKED
             copy = overlay.index.stat(node_id)
             where, real, st = overlay.index.dir, overlay.index.name(node_id), copy
@@ -177,8 +182,8 @@ def file_node(
             node.flags |= linked
             table.move(node, parent, name)
             return node, st
-        if node.in_upper and not where.layer.upper and not node.gone:
-            return node, node.stat()  # a link that the index could not record
+        if overlay.index is None and node.in_upper and not where.layer.live and not node.gone:
+            return node, node.stat()  # another name of a copy that no index could record
         node_id = table.fresh_id()
     node = Node(node_id, parent, name, where, real, kind)
     node.flags = linked

@@ -233,6 +233,8 @@ def lose_name(overlay: Overlay, node: Node, st: os.stat_result, *, in_upper: boo
     if node.in_upper and in_upper:
         if node.opens or overlay.nlink(node, st) > 1:
             hold(overlay, node)
+    elif node.where.layer.live:
+        return
     elif overlay.index is not None and (node.flags & LINKED or st.st_nlink > 1):
         overlay.index.hide_name(node)
 

@@ -109,6 +109,27 @@ def test_a_live_lower_may_change(make_overlay: Callable[..., Overlay]) -> None:
     eventually(lambda: (merged / "d").is_dir())
 
 
+def test_hard_links_of_a_live_lower_are_not_remembered(
+    make_overlay: Callable[..., Overlay],
+) -> None:
+    """A copy of the host's file never stands for another that has its inode number by then."""
+    overlay = make_overlay(live_lower=True)
+    (overlay.lower / "a").write_text("old")
+    os.link(overlay.lower / "a", overlay.lower / "b")
+    (overlay.merged / "a").write_text("changed")
+    (overlay.merged / "b").unlink()
+    overlay.mounted().unmount()
+    assert os.listdir(overlay.work / "index") == []
+    for name in "ab":
+        (overlay.lower / name).unlink()
+    (overlay.lower / "c").write_text("new")
+    os.link(overlay.lower / "c", overlay.lower / "d")
+    overlay.mounted().mount()
+    assert (overlay.merged / "a").read_text() == "changed"
+    assert (overlay.merged / "c").read_text() == "new"
+    assert (overlay.merged / "d").stat().st_nlink == 2
+
+
 def test_the_hosts_root_as_lower() -> None:
     """The root of this machine can be a lower, with its other mounts hidden."""
     base = Path(os.environ.get("TMPDIR", "/tmp"))

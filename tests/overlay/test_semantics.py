@@ -435,6 +435,24 @@ def test_an_inode_freed_in_the_upper_is_not_mixed_up(overlay: Overlay) -> None:
         assert (overlay.merged / f"g{number}").read_text() == f"new{number}"
 
 
+def test_an_upper_over_another_lower_shows_no_file_for_another(overlay: Overlay) -> None:
+    """The inode numbers that an upper remembers do not make a lower's file its own."""
+    for name in ("a", "b"):
+        (overlay.lower / name).write_text(name)
+    number = (overlay.merged / "b").stat().st_ino
+    (overlay.merged / "a").chmod(0o600)
+    overlay.mounted().unmount()
+    os.setxattr(overlay.upper / "a", "user.overlay.ino", str(number).encode())
+    overlay.mounted().mount()
+
+    assert (overlay.merged / "a").read_text() == "a"
+    assert (overlay.merged / "b").read_text() == "b"
+    assert (overlay.merged / "a").stat().st_ino != (overlay.merged / "b").stat().st_ino
+    overlay.remount()
+    assert (overlay.merged / "b").read_text() == "b"
+    assert (overlay.merged / "a").read_text() == "a"
+
+
 def test_a_redirect_in_a_hostile_layer_leads_nowhere(make_overlay: Callable[..., Overlay]) -> None:
     """Redirects with "..", links or empty parts are not followed."""
     overlay = make_overlay(lowers=2)
