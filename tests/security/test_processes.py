@@ -154,13 +154,12 @@ def test_a_working_directory_is_inside(sbx: Sbx, command: str) -> None:
     start = {"run": ("run", "--rm", "--network", "none"), "exec": ("exec",)}[command]
     where = {"run": "host", "exec": "target"}[command]
     leaked = os.open(sbx.directory, os.O_RDONLY)
-    os.dup2(leaked, 9)
     try:
-        for number in range(3, 13):
+        for number in {leaked, *range(3, 13)}:
             process = sbx.popen(
                 *(*start, "-w", f"/proc/self/fd/{number}", where, "sh", "-c", "pwd -P; ls -a"),
                 env={"SBX_LAUNCHER": "off"},
-                pass_fds=[9],
+                pass_fds=[leaked],
                 stdout=-1,
                 stderr=-1,
             )
@@ -169,7 +168,6 @@ def test_a_working_directory_is_inside(sbx: Sbx, command: str) -> None:
             assert process.returncode != 0 or output.startswith(b"/\n")
             assert b"config" not in output
     finally:
-        os.close(9)
         os.close(leaked)
 
 

@@ -51,7 +51,7 @@ def test_a_fork_bomb_is_held_and_ends(sbx: Sbx) -> None:
     """The bomb never has more than its 128 processes; other containers start meanwhile; its time
     runs out and not one process is left."""
     bomb = sbx.popen(
-        *(*RUN, "--name", "bomb", "--timeout", "20s", "host"),
+        *(*RUN, "--name", "bomb", "--timeout", "20s", "--cpus", "0.5", "host"),
         *(inside.PYTHON, "-c", inside.script(FORK_BOMB)),
     )
     deadline = time.monotonic() + 60
