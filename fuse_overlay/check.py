@@ -68,7 +68,9 @@ def _check_marks(shown: str, is_dir: bool, marks: dict[str, bytes | None]) -> It
 def check_work(path: str) -> Iterator[str]:
     """Leftovers of a server that was killed, and copies that no name leads to."""
     for name in _names(os.path.join(path, "work")):
-        yield f"work/{name}: left behind (the next mount removes it)"
+        # The one whiteout that the others are links to stays.
+        if not whiteout.is_whiteout(os.lstat(os.path.join(path, "work", name))):
+            yield f"work/{name}: left behind (the next mount removes it)"
     for name in _names(os.path.join(path, "index")):
         where = os.path.join(path, "index", name)
         if name.endswith(".gone"):
