@@ -21,20 +21,14 @@ os.close(2)
 while True:
     attempt(os.fork)
 """
-# Memory that no limit of a process counts: of tmpfs, of shared mappings, of a file without a name.
+# Memory that no limit of a process counts: what is shared, and the sum over many processes.
 HOARDS = {
-    "heap": "held = [bytearray(b'x') * (1 << 20) for _ in range(2048)]",
     "shared": """
 import mmap
 held = []
 for _ in range(2048):
     held.append(mmap.mmap(-1, 1 << 20))
     held[-1].write(b"x" * (1 << 20))
-""",
-    "memfd": """
-file = os.memfd_create("hoard")
-for _ in range(2048):
-    os.write(file, b"x" * (1 << 20))
 """,
     "children": """
 for _ in range(16):
@@ -103,18 +97,20 @@ def test_the_limits_can_not_be_raised_from_inside(sbx: Sbx) -> None:
 def test_a_loop_takes_its_share_of_the_processors_alone(sbx: Sbx) -> None:
     """--cpus holds for all processes of the container together."""
     code = """
+    def used():
+        return int(read("/sys/fs/cgroup/cpu.stat").split()[1]) / 1e6
     for _ in range(3):
         if os.fork() == 0:
             while True:
                 pass
-    time.sleep(4)
-    usage = dict(line.split() for line in read("/sys/fs/cgroup/cpu.stat").splitlines())
-    answer([int(usage["usage_usec"]) / 1e6, int(usage["nr_throttled"])])
-    os.kill(-1, 9)
+    before, began = used(), time.monotonic()
+    time.sleep(5)
+    answer((used() - before) / (time.monotonic() - began))
+    attempt(os.kill, -1, 9)
     """
     limits = ("--rm", "--profile", "untrusted", "--cpus", "0.5")
     result = sbx("run", *limits, "host", inside.PYTHON, "-c", inside.script(code))
-    seconds, throttled = inside.answer_of(result.stdout, result.stderr)
+    share = inside.answer_of(result.stdout, result.stderr)
 
-    assert throttled > 0
-    assert seconds < 6
+    # Of a machine with two processors; a period of cpu.max may be counted more, or less.
+    assert 0.2 < share < 0.7
