@@ -57,8 +57,7 @@ def test_the_container_dies_with_its_supervisor(sbx: Sbx, profile: str) -> None:
     process.communicate(timeout=60)
 
     assert process.returncode == 125
-    sbx.end_launchers()
-    assert not sbx.mark.wait_gone(10)
+    assert not sbx.wait_nothing_left(10)
 
 
 @pytest.mark.parametrize("profile", inside.PROFILES)
@@ -69,8 +68,7 @@ def test_stop_and_kill_end_a_program_that_clings(sbx: Sbx, profile: str) -> None
     sbx("stop", "--time", "0", "clinging", check=True)
 
     sbx("rm", "clinging", check=True)
-    sbx.end_launchers()
-    assert not sbx.mark.wait_gone(10)
+    assert not sbx.wait_nothing_left(10)
 
 
 @pytest.mark.parametrize("profile", inside.PROFILES)
