@@ -56,10 +56,11 @@ def main() -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return  # another one was quicker
-    _preload()
+    # Before the long imports: whoever comes meanwhile joins this namespace instead of making one.
     from sandbox.linux import storage_userns
 
     storage_userns.register(context.paths.runtime / "userns")
+    _preload()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
