@@ -23,12 +23,12 @@ def find_image(
     """
     from sandbox.image.builtin import BUILTIN, builtin_image
 
+    # Which owners the layers' files have depends on the ids that there are.
+    context.enter_storage()
     if reference == BUILTIN:
         return builtin_image(context.paths)
     from sandbox.image.store import Store
 
-    # Which owners the layers' files have depends on the ids that there are.
-    context.enter_storage()
     store = Store(context.paths)
     if pull == "always":
         _pull(reference, context, quiet=quiet)
