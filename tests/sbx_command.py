@@ -23,6 +23,7 @@ from typing import Any
 
 from tests.marked_processes import Mark, Process
 
+ROOT = Path(__file__).resolve().parents[1]
 # The session's bus is for systemd's user manager (cgroups), so it stays although XDG_RUNTIME_DIR
 # is replaced.
 _PASSED_ON = ("PATH", "USER", "LOGNAME", "SHELL", "LANG", "TERM", "TMPDIR", "PYTHONPATH")
@@ -162,6 +163,7 @@ def _listener(path: Path) -> int | None:
 
 def _environ(directory: Path, cache: Path) -> dict[str, str]:
     environ = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    environ.setdefault("PYTHONPATH", str(ROOT))  # for a checkout that is not installed
     if bus := _session_bus():
         environ["DBUS_SESSION_BUS_ADDRESS"] = bus
     return environ | {

@@ -96,8 +96,9 @@ def _inner(
     try:
         ends.channel.send({"step": "hello"})
         os.setsid()
-        os.setresgid(0, 0, 0)
-        os.setresuid(0, 0, 0)
+        uid, gid = mounting.first_ids()
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
         _set_up(plan, root, sources)
         slave = _attach_stdio(plan, ends)
         ends.channel.expect("go")

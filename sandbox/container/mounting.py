@@ -25,6 +25,7 @@ from sandbox.container.plan import (
     TextFile,
 )
 from sandbox.errors import InvalidSpec, Unavailable
+from sandbox.linux.idmap import read_map
 from sandbox.linux.mount_api import attach, new_mount
 from sandbox.linux.syscalls import (
     AT_EMPTY_PATH,
@@ -91,11 +92,12 @@ def mount_root(root: Root, hand_over: Callable[[int], None]) -> int:
         raise Unavailable(
             "/dev/fuse can't be opened", detail=err.strerror, hint="sbx doctor"
         ) from err
+    uid, gid = first_ids()
     options = (
         ("fd", str(device)),
         ("rootmode", "40000"),
-        ("user_id", "0"),
-        ("group_id", "0"),
+        ("user_id", str(uid)),
+        ("group_id", str(gid)),
         ("allow_other", None),
         ("default_permissions", None),
     )
@@ -103,6 +105,13 @@ def mount_root(root: Root, hand_over: Callable[[int], None]) -> int:
     hand_over(device)
     os.close(device)
     return mount
+
+
+def first_ids() -> tuple[int, int]:
+    """Return the uid and gid to set up with: root's, or where just one id is mapped, that one."""
+    uids = read_map("/proc/self/uid_map")
+    gids = read_map("/proc/self/gid_map")
+    return min(part.inside for part in uids), min(part.inside for part in gids)
 
 
 def _kernel_overlay(root: KernelOverlayRoot) -> int:
