@@ -58,8 +58,11 @@ def test_kill_9_leaves_nothing_and_hurts_nobody(sbx: Sbx, part: str) -> None:
         for victim in struck:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(victim, signal.SIGKILL)
-        if part in ("client", "launcher") or not struck:
-            # The container goes on without them, as docker's does, or there was nobody to kill yet.
+        if struck and part not in ("client", "launcher"):
+            _wait(client.pid, 5)
+        if client.poll() is None or part in ("client", "launcher"):
+            # The container goes on without them, as docker's does, or what was killed had done its
+            # work (init's outer stage), or there was nobody to kill yet.
             _finish(sbx, name, client.pid)
         with contextlib.suppress(ProcessLookupError):
             client.send_signal(signal.SIGTERM)
