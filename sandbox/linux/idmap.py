@@ -131,8 +131,3 @@ def split(mapping: Map, parent: Map) -> Map:
             if first < last:
                 pieces.append(Range(r.inside + first - r.outside, first, last - first))
     return tuple(pieces)
-
-
-def mapped_ids(path: str = "/proc/self/uid_map") -> int:
-    """Return how many ids the own user namespace maps."""
-    return total(read_map(path))
