@@ -52,6 +52,18 @@ class Channel:
             }
         )
 
+    def report(self, err: BaseException, otherwise: str) -> None:
+        """Send what went wrong (*otherwise* names it where it is no error of ours).
+
+        A broken channel means that the supervisor is gone: nobody is left to be told.
+        """
+        if not isinstance(err, SbxError):
+            err = SbxError(otherwise, detail=f"{type(err).__name__}: {err}")
+        try:
+            self.send_error(err)
+        except OSError:
+            pass
+
     def receive(self) -> tuple[dict[str, Any] | None, list[int], int]:
         """Return (message, descriptors, sender's pid as seen here); message None at the end."""
         space = socket.CMSG_SPACE(4 * 4) + socket.CMSG_SPACE(struct.calcsize("3i"))

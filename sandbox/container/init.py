@@ -21,7 +21,6 @@ from sandbox.container import mounting, process
 from sandbox.container.channel import Channel
 from sandbox.container.plan import ContainerPlan
 from sandbox.container.reaper import run_below_reaper
-from sandbox.errors import SbxError
 from sandbox.linux import loopback
 from sandbox.linux.clone import fork_sibling
 from sandbox.linux.mount_api import attach
@@ -67,7 +66,7 @@ def outer(plan: ContainerPlan, ends: Endpoints) -> NoReturn:
         if fork_sibling(CLONE_NEWPID) == 0:
             _inner(plan, ends, root, sources)
     except BaseException as err:
-        _report(ends.channel, err)
+        ends.channel.report(err, "the container could not be set up")
         os._exit(125)
     os._exit(0)
 
@@ -110,7 +109,7 @@ def _inner(
             slave=slave,
         )
     except BaseException as err:
-        _report(ends.channel, err)
+        ends.channel.report(err, "the container could not be set up")
         os._exit(getattr(err, "exit_code", 125))
     os._exit(125)
 
@@ -162,13 +161,3 @@ def _attach_stdio(plan: ContainerPlan, ends: Endpoints) -> int | None:
     ends.channel.send({"step": "mounted"}, (master,))
     os.close(master)
     return slave
-
-
-def _report(channel: Channel, err: BaseException) -> None:
-    """Send what went wrong; a broken channel means that the supervisor is gone."""
-    if not isinstance(err, SbxError):
-        err = SbxError("the container could not be set up", detail=f"{type(err).__name__}: {err}")
-    try:
-        channel.send_error(err)
-    except OSError:
-        pass

@@ -151,7 +151,7 @@ def _be_outer(target: int, plan: ProcessPlan, channel: Channel, pipes: Pipes | N
         if fork_sibling() == 0:
             _be_command(plan, channel, pipes)
     except BaseException as err:
-        _report(channel, err)
+        channel.report(err, "cannot enter the container")
         os._exit(125)
     os._exit(0)
 
@@ -183,15 +183,6 @@ def _be_command(plan: ProcessPlan, channel: Channel, pipes: Pipes | None) -> NoR
             plan, listener=lambda fd: channel.send({"step": "listening"}, (fd,)), slave=slave
         )
     except BaseException as err:
-        _report(channel, err)
+        channel.report(err, "cannot enter the container")
         os._exit(getattr(err, "exit_code", 125))
     os._exit(125)
-
-
-def _report(channel: Channel, err: BaseException) -> None:
-    if not isinstance(err, SbxError):
-        err = SbxError("cannot enter the container", detail=f"{type(err).__name__}: {err}")
-    try:
-        channel.send_error(err)
-    except OSError:
-        pass
