@@ -97,6 +97,10 @@ class Store:
         """Return the stored manifest of *reference*. Raises as `resolve`."""
         return self._find(reference).manifest
 
+    def document(self, reference: str) -> ConfigDocument:
+        """Return the configuration document of *reference*. Raises as `resolve`."""
+        return self._find(reference).document
+
     def diff_ids(self, reference: str) -> tuple[str, ...]:
         """Return the layers of *reference*, the lowest first. Raises as `resolve`."""
         return self._find(reference).document.diff_ids
@@ -228,11 +232,18 @@ class Store:
                 now,
                 history=({"created": format_time(now), "comment": comment},),
             )
-            manifest = write_image(self.blobs, to_json(document), (layer.descriptor,), platform)
-            self.name(manifest.descriptor, name)
+            manifest = self.add_image(document, (layer.descriptor,), name)
         if refused and layer.applied.left_out:
             refused(layer.applied)
         return self.find(manifest.config.digest)
+
+    def add_image(
+        self, document: ConfigDocument, layers: Sequence[Descriptor], name: Reference | None
+    ) -> Manifest:
+        """Store an image whose layers are there (called while `adding`); name it."""
+        manifest = write_image(self.blobs, to_json(document), tuple(layers), document.platform)
+        self.name(manifest.descriptor, name)
+        return manifest
 
     def name(self, descriptor: Descriptor, name: Reference | None) -> None:
         """Make *name* lead to a stored manifest; who had the name before is left without it."""
