@@ -37,6 +37,9 @@ COMMANDS = {
     "rm": Entry(_CONTAINERS, "rm", "Remove one or more containers", in_userns=True),
     "inspect": Entry(_CONTAINERS, "inspect", "Show all that is known of containers or images"),
     "port": Entry(_CONTAINERS, "port", "List the published ports of a container"),
+    "diff": Entry(_CONTAINERS, "diff", "Show what a container changed in its root file system"),
+    "export": Entry(_CONTAINERS, "export", "Export a container's file system as a tar archive"),
+    "commit": Entry(_CONTAINERS, "commit", "Make an image of a container's changes"),
     "container prune": Entry("", "prune", "Remove all stopped containers", in_userns=True),
     "images": Entry(_IMAGES, "images", "List images"),
     "import": Entry(
@@ -76,7 +79,10 @@ COMMANDS = {
 }
 
 # docker's management commands are other names for the same things.
-_CONTAINER_COMMANDS = ("exec", "inspect", "kill", "logs", "port", "rm", "run", "stop", "wait")
+_CONTAINER_COMMANDS = (
+    *("commit", "diff", "exec", "export", "inspect", "kill", "logs", "port", "rm", "run", "stop"),
+    "wait",
+)
 ALIASES = {
     "container ls": "ps",
     "container list": "ps",

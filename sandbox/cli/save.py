@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
 
 from sandbox.cli.image_store import open_store
+from sandbox.cli.output_file import written_whole
 from sandbox.cli.parser import Arguments, Command, Example, Option
 from sandbox.engine.context import Context
 from sandbox.errors import Conflict, InvalidSpec, UsageError
@@ -30,17 +30,8 @@ def run(arguments: Arguments, context: Context) -> int:
 
 
 def _save_to_file(store: Store, images: list[Saved], path: str) -> None:
-    """Write the whole archive or none: a failure leaves what was at *path*."""
-    aside = f"{path}.{os.getpid()}.part"
-    try:
-        with open(aside, "xb") as file:
-            save(store, images, file)
-        os.rename(aside, path)
-    except OSError as err:
-        raise InvalidSpec(f"can't write {path}", detail=err.strerror) from err
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(aside)
+    with written_whole(path) as file:
+        save(store, images, file)
 
 
 def _images(store: Store, references: tuple[str, ...]) -> list[Saved]:

@@ -57,7 +57,7 @@ def container_plan(
                 masked=spec.security.masked_paths and not spec.security.privileged,
             ),
             *(TextFile(path, text) for path, text in files.items()),
-            *(_SINGLE_UID_FILES if idmap.total(uid_map) == 1 else ()),
+            *(SINGLE_UID_FILES if idmap.total(uid_map) == 1 else ()),
             *(DeviceMount(d.source, d.target) for d in spec.devices),
             *(_mount(mount, volumes) for mount in _parents_first(spec.mounts)),
         ),
@@ -77,7 +77,7 @@ def container_plan(
 
 # apt changes to the user _apt for its downloads and checks with getuid(2) that it did: of all the
 # calls that pretend to succeed with a single uid this is the one that is found out.
-_SINGLE_UID_FILES = (
+SINGLE_UID_FILES = (
     TextFile("/etc/apt/apt.conf.d/00sbx-single-uid", 'APT::Sandbox::User "root";\n', optional=True),
 )
 

@@ -98,11 +98,11 @@ def _write_entry(writer: _Writer, entry: Entry) -> None:
         ) from err
 
 
-def printable(name: bytes) -> str:
+def printable(name: bytes, most: int = 200) -> str:
     """Return a file's name for a message: without control characters, not too long."""
     text = name.decode("utf-8", "backslashreplace")
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return text if len(text) <= 200 else text[:200] + "…"
+    return text if len(text) <= most else text[:most] + "…"
 
 
 def split_name(name: bytes) -> list[bytes]:

@@ -40,7 +40,6 @@ class Members:
     """Writes members; remembers which files it has written, for their further names."""
 
     epoch: int | None = None  # SOURCE_DATE_EPOCH: no time is later
-    squash: bool = False  # ids without a mapping belong to 0 (the host's own root)
     left_out: Applied = field(default_factory=Applied)
     _written: dict[tuple[int, int], bytes] = field(default_factory=dict)
 
@@ -54,7 +53,10 @@ class Members:
         status = os.stat(name, dir_fd=where.open(), follow_symlinks=False)
         where.enter()
         attributes = whiteout.list_xattrs(name)
-        mode, uid, gid, rdev = self._shown(name, status, attributes)
+        mode, uid, gid, rdev = self._shown(name, status, attributes, squash=where.layer.squash)
+        if where.layer.world_only and stat.S_ISREG(mode) and not mode & stat.S_IROTH:
+            self.left_out.leave_out("file that not everybody may read", path)
+            return
         kind = _KINDS.get(stat.S_IFMT(mode))
         if kind is None:
             return  # a socket: it was nothing without its process, and tar has no type for it
@@ -79,10 +81,10 @@ class Members:
         return header(Entry(path, "file", 0o600, 0, 0, 0, 0))
 
     def _shown(
-        self, name: bytes, status: os.stat_result, attributes: list[str]
+        self, name: bytes, status: os.stat_result, attributes: list[str], *, squash: bool
     ) -> tuple[int, int, int, int]:
         mode, uid, gid, rdev = status.st_mode, status.st_uid, status.st_gid, status.st_rdev
-        if self.squash:
+        if squash:  # the host's root: its ids have no meaning here
             uid = 0 if uid == overflow_id("uid") else uid
             gid = 0 if gid == overflow_id("gid") else gid
         if OVERRIDE in attributes:

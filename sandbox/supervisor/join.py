@@ -66,7 +66,7 @@ class Joined:
 
 def join(init: ProcessRef, plan: ProcessPlan, cgroup: Cgroup | None, *, stdin: bool) -> Joined:
     """Start *plan* in the container whose pid 1 is *init*. Raises SbxError."""
-    target = _member(init)
+    target = member(init)
     if target is None:
         raise SbxError("the container has ended meanwhile")
     ours, theirs = Channel.pair()
@@ -92,7 +92,7 @@ def join(init: ProcessRef, plan: ProcessPlan, cgroup: Cgroup | None, *, stdin: b
     return Joined(ours, pid, pipes)
 
 
-def _member(init: ProcessRef) -> int | None:
+def member(init: ProcessRef) -> int | None:
     """Return a pidfd of a process whose namespaces can be joined; None when there is none left.
 
     A pid 1 of ours (--init) is closed to everybody, as its memory is the host's (ptrace(2), "access
