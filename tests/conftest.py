@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests import rootfs
@@ -22,6 +23,10 @@ ROOT = Path(__file__).resolve().parents[1]
 BOTH_USERS = (ROOT / "tests/cli", ROOT / "tests/kernel")
 IN_VM = os.environ.get("SBX_VM") == "1"  # set by tests/vm/guest/start
 STRICT_SKIPS = bool(os.environ.get("CI") or os.environ.get("SBX_STRICT_SKIPS"))
+
+# The checkout that the tests run in is a copy that is not theirs to write: no database of examples.
+hypothesis.settings.register_profile("sbx", database=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "sbx"))
 
 _skip_reasons: list[tuple[str, str]] = []
 

@@ -40,11 +40,15 @@ def container_plan(
     work: str,
     uid_map: idmap.Map,
     gid_map: idmap.Map,
+    gid_span: tuple[int, int],
     filters: Filter,
     files: dict[str, str],
     volumes: str,
 ) -> ContainerPlan:
-    """Return the plan. *files* are texts by path, *volumes* is the volumes' directory."""
+    """Return the plan. *files* are texts by path, *volumes* is the volumes' directory.
+
+    *gid_span* are the groups that may ping (`idmap.span`).
+    """
     private_net = spec.network != "host"
     return ContainerPlan(
         root=_root(spec, upper, work),
@@ -71,7 +75,7 @@ def container_plan(
         | CLONE_NEWUTS
         | CLONE_NEWCGROUP
         | (CLONE_NEWNET if private_net else 0),
-        sysctls=_SYSCTLS if private_net else (),
+        sysctls=_sysctls(gid_span) if private_net else (),
     )
 
 
@@ -81,11 +85,13 @@ SINGLE_UID_FILES = (
     TextFile("/etc/apt/apt.conf.d/00sbx-single-uid", 'APT::Sandbox::User "root";\n', optional=True),
 )
 
-# As docker: unprivileged ping and low ports are harmless in a network of one's own.
-_SYSCTLS = (
-    ("net.ipv4.ping_group_range", "0 0"),
-    ("net.ipv4.ip_unprivileged_port_start", "0"),
-)
+
+def _sysctls(groups: tuple[int, int]) -> tuple[tuple[str, str], ...]:
+    """As docker: unprivileged ping and low ports are harmless in a network of one's own."""
+    return (
+        ("net.ipv4.ping_group_range", f"{groups[0]} {groups[1]}"),
+        ("net.ipv4.ip_unprivileged_port_start", "0"),
+    )
 
 
 def process_plan(spec: ContainerSpec, filters: Filter, *, single_uid: bool) -> ProcessPlan:

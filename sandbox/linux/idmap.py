@@ -65,6 +65,11 @@ def total(mapping: Map) -> int:
     return sum(r.count for r in mapping)
 
 
+def unchanged(kind: str) -> Map:
+    """Return the map of a namespace with the ids of the own one; *kind* is uid_map or gid_map."""
+    return tuple(Range(r.inside, r.inside, r.count) for r in read_map(f"/proc/self/{kind}"))
+
+
 def root_map(available: int) -> Map:
     """The container's root is the user; the other ids are subordinate ones."""
     return (Range(0, 0, available),)
@@ -90,6 +95,23 @@ def keep_id_map(available: int, own_id: int) -> Map:
 def auto_map(available: int) -> Map:
     """Only subordinate ids: the user's own id is not reachable, even after an escape."""
     return (Range(0, 1, available - 1),)
+
+
+def span(mapping: Map, parent: Map) -> tuple[int, int]:
+    """Return the two ids inside between which, in the host's order, all ids of *mapping* lie.
+
+    The kernel keeps net.ipv4.ping_group_range as two ids of the host, and refuses or empties a
+    range that runs backwards inside or there (net/ipv4/sysctl_net_ipv4.c): then just the first.
+    """
+    ends = sorted(
+        (p.outside + r.outside - p.inside + offset, r.inside + offset)
+        for r in mapping
+        for p in parent
+        if p.inside <= r.outside < p.inside + p.count
+        for offset in (0, r.count - 1)
+    )
+    first, last = ends[0][1], min(ends[-1][1], (1 << 31) - 2)
+    return (first, last) if first <= last else (first, first)
 
 
 def write_maps(pid: int | str, uid_map: Map, gid_map: Map) -> None:

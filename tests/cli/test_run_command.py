@@ -190,3 +190,21 @@ def test_debug_prints_the_plan(sbx: Sbx) -> None:
 
     assert result.stdout == "ran\n"
     assert "/proc" in result.stderr
+
+
+def test_every_group_may_ping_and_bind_any_port(sbx: Sbx) -> None:
+    """Ping sockets and ports below 1024 need no privilege inside, whatever the group is."""
+    code = """
+import os, socket
+if os.fork() == 0:
+    os.setgid(33)
+    os.setuid(33)
+    socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP)
+    socket.create_server(("127.0.0.1", 81))
+    print("both", flush=True)
+    os._exit(0)
+os.wait()
+"""
+    result = sbx("run", "--rm", "--network", "none", "host", "/usr/bin/python3", "-c", code)
+
+    assert result.stdout == "both\n", result.stderr

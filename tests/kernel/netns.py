@@ -22,9 +22,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from sandbox.errors import SbxError
-from sandbox.linux import syscalls
+from sandbox.linux import loopback, syscalls
 from sandbox.network import connection as network
-from sandbox.network import interior
 from sandbox.spec import Port
 
 ADDRESS = "10.9.8.7"
@@ -254,8 +253,7 @@ def _guard() -> None:
 
 
 def _interior() -> None:
-    interior.bring_up_loopback()
-    interior.allow_unprivileged_use()
+    loopback.bring_up()
     _wait_forever()
 
 

@@ -334,18 +334,6 @@ def test_names_are_resolved_by_a_resolver_on_the_hosts_loopback(
         assert not reached(other)
 
 
-def test_every_user_in_the_container_may_ping_and_bind_any_port(
-    host: netns.Namespace, program: Program
-) -> None:
-    """Ping sockets and ports below 1024 need no privilege inside."""
-    with netns.container(host, program=program) as container:
-        low, high = container.run("cat", "/proc/sys/net/ipv4/ping_group_range").split()
-        start = container.run("cat", "/proc/sys/net/ipv4/ip_unprivileged_port_start")
-
-    assert (low, start.strip()) == ("0", "0")
-    assert int(high) >= 0
-
-
 def test_the_program_dies_with_a_killed_supervisor(host: netns.Namespace, program: Program) -> None:
     """kill -9 of the supervisor ends the network program, and the published port is free again."""
     with netns.container(host, program=program, ports=[Port(80, 8080)]) as container:
