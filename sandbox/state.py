@@ -61,7 +61,9 @@ class Status:
     error: str = ""  # why it did not start or was ended by sbx
     ports: tuple[str, ...] = ()  # as `sbx ps` prints them: "0.0.0.0:8080->80/tcp"
     warnings: tuple[str, ...] = ()
-    denials: tuple[Denial, ...] = ()
+    enforced: tuple[tuple[str, str], ...] = ()  # limit, what enforces it
+    not_enforced: tuple[tuple[str, str], ...] = ()  # limit, why nothing does
+    denials: tuple[Denial, ...] = ()  # counted with --explain alone
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Any
 from sandbox.cli.each import open_containers
 from sandbox.cli.formatting import print_line
 from sandbox.cli.parser import Arguments, Command, Example, Option
+from sandbox.engine.containers import with_denials
 from sandbox.engine.context import Context
 from sandbox.engine.inspection import inspect
 from sandbox.errors import NotFound, SbxError
@@ -34,7 +35,7 @@ def _find(
 ) -> dict[str, Any]:
     if kind != "image":
         try:
-            return inspect(containers.find(reference))
+            return inspect(with_denials(containers.find(reference), context))
         except NotFound:
             if kind == "container":
                 raise

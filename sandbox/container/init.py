@@ -21,7 +21,7 @@ from sandbox.container import mounting, process
 from sandbox.container.channel import Channel
 from sandbox.container.plan import ContainerPlan
 from sandbox.container.reaper import run_below_reaper
-from sandbox.linux import loopback
+from sandbox.linux import loopback, process_count
 from sandbox.linux.clone import fork_sibling
 from sandbox.linux.mount_api import attach
 from sandbox.linux.syscalls import (
@@ -53,6 +53,8 @@ def outer(plan: ContainerPlan, ends: Endpoints) -> NoReturn:
         unshare(CLONE_NEWUSER)
         ends.channel.send({"step": "userns"})
         ends.channel.expect("mapped")
+        if plan.processes is not None:
+            process_count.enter(plan.processes, plan.uid_map, plan.gid_map)
         unshare(plan.namespaces & ~CLONE_NEWPID | CLONE_NEWNS)
         mount(None, "/", None, MS_REC | MS_SLAVE)
         _send_namespaces(ends.channel)

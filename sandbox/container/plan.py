@@ -168,6 +168,7 @@ class ContainerPlan:
     hostname: str
     namespaces: int  # CLONE_NEW… flags besides the user's
     sysctls: tuple[tuple[str, str], ...] = field(default=())
+    processes: int | None = None  # at most, by a user namespace between (`linux.process_count`)
 
     def describe(self) -> list[str]:
         """Return the plan as lines for a person."""

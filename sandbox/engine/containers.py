@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -14,7 +15,8 @@ from sandbox.engine.reconcile import reconcile as _reconcile
 from sandbox.engine.removal import discard
 from sandbox.engine.run import run
 from sandbox.errors import Conflict
-from sandbox.state import Container, Containers
+from sandbox.spec import from_json
+from sandbox.state import Container, Containers, Denial
 
 __all__ = [
     "ExecOptions",
@@ -25,6 +27,7 @@ __all__ = [
     "run",
     "stop",
     "wait",
+    "with_denials",
 ]
 
 
@@ -46,6 +49,19 @@ def kill(container: Container, number: int, context: Context) -> None:
         supervisor.kill()
     if number == signal.SIGKILL:
         _ask(container, {"wait": True}, context)
+
+
+def with_denials(container: Container, context: Context) -> Container:
+    """Return *container* with the denials counted so far, which are on disk only at its end."""
+    if not container.running or not container.spec.security.explain:
+        return container
+    answer = _ask(container, {"denials": True}, context) or {}
+    try:
+        denials = tuple(from_json(Denial, denial) for denial in answer.get("denials", ()))
+    except (TypeError, ValueError):
+        return container
+    status = dataclasses.replace(container.status, denials=denials)
+    return dataclasses.replace(container, status=status)
 
 
 def stop(

@@ -193,9 +193,15 @@ def _own(container: Container) -> dict[str, Any]:
         "Cgroups": spec.cgroups,
         "Supervisor": supervisor.pid if supervisor else 0,
         "Limits": to_json(spec.limits),
-        "Enforcement": {"Required": list(spec.limits.required)},
+        "Enforcement": {
+            "Required": list(spec.limits.required),
+            "Enforced": dict(status.enforced),
+            "NotEnforced": dict(status.not_enforced),
+        },
         "Security": to_json(spec.security),
         "TimedOut": status.timed_out,
+        # Without --explain the kernel denies by itself and tells nobody.
+        "DenialsCounted": spec.security.explain,
         "Denials": to_json(status.denials),
         "Warnings": list(status.warnings),
     }

@@ -16,6 +16,7 @@ from fuse_overlay.config import Config
 from sandbox.container.build_plan import container_plan
 from sandbox.container.plan import ContainerPlan
 from sandbox.engine.context import Context
+from sandbox.engine.enforcement import enforced
 from sandbox.engine.filters import explainer_for, filter_for
 from sandbox.engine.ids import maps_for
 from sandbox.engine.notices import say_once
@@ -73,6 +74,7 @@ class _Run:
         self.network = connections.Connection()
         self.cgroup: cgroups.Cgroup | None = None
         self._cpus: frozenset[int] | None = None
+        self._enforcement = cgroups.Enforcement("")
 
     def carry_out(self) -> int:
         self.status = Status(supervisor=ProcessRef.of(_own_pid()))
@@ -114,6 +116,7 @@ class _Run:
             work=work,
             uid_map=uid_map,
             gid_map=gid_map,
+            gid_span=idmap.span(gid_map, idmap.read_map("/proc/self/gid_map")),
             filters=filters,
             files=self._files(),
             volumes=str(context.paths.volumes),
@@ -181,6 +184,8 @@ class _Run:
             started_at=time.time(),
             ports=self.network.ports,
             warnings=tuple(self.warnings),
+            enforced=enforced(self.spec.limits, self._enforcement),
+            not_enforced=self._enforcement.missing,
         )
         if self.on_started is not None:
             self.on_started(Container(self.directory, self.spec, self.status))
@@ -255,8 +260,10 @@ class _Run:
             lines = prepared.enforcement.describe()
             print("\n".join(f"sbx: {line}" for line in lines), file=sys.stderr)
         self._cpus = prepared.cpus
+        self._enforcement = prepared.enforcement
         ulimits = rlimits.tighten(plan.process.ulimits, prepared.ulimits)
-        return replace(plan, process=replace(plan.process, ulimits=ulimits))
+        process = replace(plan.process, ulimits=ulimits)
+        return replace(plan, process=process, processes=prepared.processes)
 
     def _make_volumes(self) -> None:
         for mount in self.spec.mounts:

@@ -2,8 +2,8 @@
 
 The ladder: a delegated subtree if this process is in one, else a scope from the user's systemd,
 else the own cgroup vacated, else none. Without a cgroup the number of processes can still be held
-by RLIMIT_NPROC; memory and processor time can't. A limit that was asked for and is not enforced is
-an error, unless `--cgroups=best-effort` makes it a warning.
+by RLIMIT_NPROC (`process_count`); memory and processor time can't. A limit that was asked for and
+is not enforced is an error, unless `--cgroups=best-effort` makes it a warning.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sandbox.errors import Unenforceable
-from sandbox.linux import cgroups_limits, rlimits
+from sandbox.linux import cgroups_limits, process_count, rlimits
 from sandbox.linux.cgroups_delegation import Delegation, discover, vacatable, vacate
 from sandbox.linux.cgroups_directory import (
     Cgroup,
@@ -67,6 +67,7 @@ class Prepared:
     enforcement: Enforcement
     ulimits: tuple[Ulimit, ...] = ()  # for the init to set on top of the user's own
     cpus: frozenset[int] | None = None  # for the init: sched_setaffinity(2)
+    processes: int | None = None  # for the init: `process_count` holds all its ids together
     warnings: tuple[str, ...] = ()
 
 
@@ -169,26 +170,31 @@ def _enforce(
         enforced = {}
         missing = {setting.limit: reasons[0] for setting in wanted}
     ulimits: tuple[Ulimit, ...] = ()
+    processes = None
     if "pids" in missing:
         ulimits = held_by_rlimits(limits)
         if uids_fixed:
             del missing["pids"]
             enforced["pids"] = "rlimit RLIMIT_NPROC"
+        elif process_count.POSSIBLE:
+            del missing["pids"]
+            enforced["pids"] = "rlimit RLIMIT_NPROC of a user namespace around the container's"
+            processes = limits.pids
         else:
-            missing["pids"] += "; RLIMIT_NPROC counts each user id of the container by itself"
+            missing["pids"] += f"; {process_count.WHY_NOT}"
     enforcement = Enforcement(
         cgroup.path if cgroup else "", tuple(enforced.items()), tuple(missing.items())
     )
-    return Prepared(cgroup, enforcement, ulimits)
+    return Prepared(cgroup, enforcement, ulimits, processes=processes)
 
 
 def held_by_rlimits(limits: Limits, mode: CgroupsMode = "enabled") -> tuple[Ulimit, ...]:
     """Return what a process of a container without a cgroup gets: its init, and `exec`.
 
     RLIMIT_NPROC is counted per user namespace and uid since Linux 5.14 (ucounts), so it holds a
-    whole container as long as that has one uid. RLIMIT_DATA holds each process by itself, which
-    ends an accident and stops no attack: for best-effort alone. (Not RLIMIT_AS: runtimes reserve
-    far more addresses than they use.)
+    whole container as long as that has one uid (where it has more, see `process_count`).
+    RLIMIT_DATA holds each process by itself, which ends an accident and stops no attack: for
+    best-effort alone. (Not RLIMIT_AS: runtimes reserve far more addresses than they use.)
     """
     found = []
     if limits.pids is not None and limits.pids > 0:
@@ -215,7 +221,7 @@ def _with_substitutes(prepared: Prepared, limits: Limits) -> Prepared:
         f"{FLAGS[name]} is not enforced" + (f": {notes[name]}" if name in notes else "")
         for name in missing
     )
-    return Prepared(prepared.cgroup, prepared.enforcement, ulimits, cpus, warnings)
+    return replace(prepared, ulimits=ulimits, cpus=cpus, warnings=warnings)
 
 
 def _check_required(enforcement: Enforcement, limits: Limits, reasons: tuple[str, ...]) -> None:

@@ -5,6 +5,7 @@ One JSON object a line each way; the directory is private to the user.
     {"signal": 15}                          -> {"ok": true}
     {"stop": {"signal": 15, "timeout": 10}} -> {"ok": true} once the container has ended
     {"wait": true}                          -> {"exit_code": 0} once it has ended
+    {"denials": true}                       -> {"denials": […]} that were counted so far
 """
 
 from __future__ import annotations

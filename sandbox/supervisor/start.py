@@ -123,7 +123,10 @@ def _accompany(
         channel.expect("userns")
         if cgroup is not None:
             cgroup.add(outer)
-        idmap.write_maps(outer, plan.uid_map, plan.gid_map)
+        if plan.processes is None:
+            idmap.write_maps(outer, plan.uid_map, plan.gid_map)
+        else:  # the container's own namespace comes below this one
+            idmap.write_maps(outer, idmap.unchanged("uid_map"), idmap.unchanged("gid_map"))
         channel.send({"step": "mapped"})
         namespaces, _ = channel.expect("namespaces")
         _, init = channel.expect("hello")

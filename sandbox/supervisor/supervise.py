@@ -16,7 +16,7 @@ import trio
 from sandbox.container.channel import error_from
 from sandbox.errors import SbxError
 from sandbox.link import ClientLink
-from sandbox.spec import ContainerSpec
+from sandbox.spec import ContainerSpec, to_json
 from sandbox.state import Denial
 from sandbox.supervisor.client_session import ClientSession, copy_window_size
 from sandbox.supervisor.control import listen
@@ -262,6 +262,9 @@ class Supervision:
         if "wait" in request:
             await self.ended.wait()
             return {"exit_code": self.outcome.exit_code}
+        if "denials" in request:
+            counted = self._denials.summary() if self._denials is not None else ()
+            return {"denials": to_json(counted)}
         return {"error": "unknown request"}
 
     def signal(self, number: int) -> None:

@@ -10,6 +10,8 @@ import pytest
 
 from tests.sbx_command import Sbx
 
+BEST_EFFORT = ("--cgroups", "best-effort")
+
 
 def _start(sbx: Sbx, name: str, *options: str, script: str = "exec sleep 60") -> str:
     started = sbx("run", "-d", "--name", name, *options, "host", "sh", "-c", script, check=True)
@@ -90,6 +92,40 @@ def test_inspect_has_dockers_shape(sbx: Sbx) -> None:
     assert (volume["Name"], volume["Destination"], volume["RW"]) == ("vol", "/v", False)
     assert shown["Sbx"]["Profile"] == "default"
     assert shown["Sbx"]["Limits"]["required"] == ["ulimits"]
+
+
+def test_inspect_says_what_enforces_each_limit(sbx: Sbx) -> None:
+    """Limits that hold with what holds them, the others with the reason."""
+    limits = ("--memory", "64m", "--pids-limit", "50", "--storage-opt", "size=8m")
+    _start(sbx, "held", *limits, "--timeout", "1h", "--ulimit", "core=0", *BEST_EFFORT)
+
+    (shown,) = json.loads(sbx("inspect", "held", check=True).stdout)
+
+    enforcement = shown["Sbx"]["Enforcement"]
+    enforced, missing = enforcement["Enforced"], enforcement["NotEnforced"]
+    assert enforced["timeout"] == "supervisor"
+    assert enforced["storage_size"] == "quota of the overlay"
+    assert enforced["ulimit core"] == "rlimit of each process"
+    for name in ("memory", "pids"):
+        assert (name in enforced) != (name in missing)
+
+
+def test_inspect_counts_denials_with_explain_alone(sbx: Sbx) -> None:
+    """The counts of a running and of an ended container; and whether there was any counting."""
+    script = "for i in 1 2 3; do unshare --user true; done 2>/dev/null; echo done; exec sleep 60"
+    _start(sbx, "explained", "--explain", script=script)
+    _start(sbx, "silent", script=script)
+    follow = sbx.popen("logs", "-f", "explained", stdout=subprocess.PIPE)
+    assert follow.stdout is not None
+    assert follow.stdout.readline() == b"done\n"
+
+    template = "{{.Sbx.DenialsCounted}} {{range .Sbx.Denials}}{{.syscall}}={{.count}} {{end}}"
+    running = sbx("inspect", "-f", template, "explained", "silent", check=True).stdout
+    sbx("kill", "explained", check=True)
+    follow.communicate(timeout=60)
+
+    assert re.fullmatch(r"true .*unshare\(.*\)=3 .*\nfalse \n", running)
+    assert sbx("inspect", "-f", template, "explained", check=True).stdout in running
 
 
 def test_inspect_takes_templates_and_several_names(sbx: Sbx) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sandbox.errors import Unenforceable
-from sandbox.linux import cgroups
+from sandbox.linux import cgroups, process_count
 from sandbox.spec import Limits, Ulimit
 
 ID = "0123456789ab" + 52 * "0"
@@ -18,10 +18,10 @@ def undelegated() -> None:
         pytest.skip("needs a user without a delegated cgroup")
 
 
-@pytest.mark.parametrize("name", ["memory", "cpus", "cpuset_cpus", "pids"])
+@pytest.mark.parametrize("name", ["memory", "cpus", "cpuset_cpus"])
 def test_a_limit_that_nothing_enforces_is_an_error(name: str) -> None:
     """What was asked for is enforced or the container does not start."""
-    values = {"memory": 64 << 20, "cpus": 0.5, "cpuset_cpus": "0", "pids": 9}
+    values = {"memory": 64 << 20, "cpus": 0.5, "cpuset_cpus": "0"}
     limits = Limits(**{name: values[name], "required": (name,)})  # type: ignore[arg-type]
 
     with pytest.raises(Unenforceable) as caught:
@@ -43,13 +43,28 @@ def test_the_number_of_processes_is_held_without_a_cgroup() -> None:
     assert prepared.cgroup is None
 
 
+def test_the_number_of_processes_of_many_ids_is_held_without_a_cgroup() -> None:
+    """Where processes can change their uid, a user namespace between holds them all together."""
+    if not process_count.POSSIBLE:
+        pytest.skip("needs Linux 5.14")
+    limits = Limits(pids=9, required=("pids",))
+
+    prepared = cgroups.prepare(ID, limits, environ=NO_SYSTEMD)
+
+    assert prepared.processes == 9
+    assert "RLIMIT_NPROC" in dict(prepared.enforcement.enforced)["pids"]
+    assert prepared.enforcement.missing == ()
+
+
 def test_best_effort_says_what_it_does_not_enforce() -> None:
     """Each limit that is not held is a warning that says what is done instead."""
     limits = Limits(memory=64 << 20, cpus=0.5, cpuset_cpus="0", pids=9)
 
     prepared = cgroups.prepare(ID, limits, "best-effort", environ=NO_SYSTEMD)
 
-    assert len(prepared.warnings) == 4
+    assert [warning.split()[0] for warning in prepared.warnings] == [
+        *("--memory", "--cpus", "--cpuset-cpus")
+    ]
     assert prepared.ulimits == (Ulimit("nproc", 9, 9), Ulimit("data", 64 << 20, 64 << 20))
     assert prepared.cpus == {0}
 

@@ -148,6 +148,55 @@ def test_time_runs_out(sbx: Sbx) -> None:
     assert time.monotonic() - before < 30
 
 
+def test_a_fork_bomb_that_changes_its_uid_is_held(sbx: Sbx) -> None:
+    """--pids-limit holds all processes together, with every id that the container can take."""
+    code = """
+    reading, writing = os.pipe()
+    gate, opening = os.pipe()
+    uids = (1, 2, 33, 1000, 65534)
+    for uid in uids:
+        if os.fork() == 0:
+            attempt(os.setresuid, uid, uid, uid)
+            os.close(opening)
+            os.read(gate, 1)
+            refusal = None
+            while refusal != "EAGAIN":
+                refusal = attempt(os.fork)
+                if refusal == 0:
+                    signal.pause()
+            os.write(writing, b"x")
+            signal.pause()
+    os.close(opening)
+    for _ in uids:
+        os.read(reading, 1)
+    answer(sum(name.isdecimal() for name in os.listdir("/proc")))
+    """
+    limits = ("--pids-limit", "40", "--network", "none")
+    result = sbx("run", "--rm", *limits, "host", inside.PYTHON, "-c", inside.script(code))
+
+    assert inside.answer_of(result.stdout, result.stderr) == 40
+
+
+def test_exec_counts_as_well(sbx: Sbx) -> None:
+    """What `sbx exec` starts is among the processes of --pids-limit, as another user too."""
+    limits = ("--pids-limit", "8", "--network", "none")
+    sbx("run", "-d", "--name", "full", *limits, "host", "sleep", "1000", check=True)
+    code = """
+    attempt(os.setresuid, 33, 33, 33)
+    children = []
+    while (pid := attempt(os.fork)) != "EAGAIN":
+        if pid == 0:
+            signal.pause()
+        children.append(pid)
+    answer(sum(name.isdecimal() for name in os.listdir("/proc")))
+    for pid in children:
+        os.kill(pid, 9)
+    """
+    found = inside.exec_(sbx, "full", code)
+
+    assert found == 8
+
+
 def test_limits_that_can_not_be_enforced_are_refused(sbx: Sbx) -> None:
     """A limit that was asked for is never ignored: either it holds, or nothing runs. The kernel's
     overlay has no quotas, so a size for it is refused."""
