@@ -34,7 +34,6 @@ def _run(arguments: Arguments, context: Context) -> int:
     options = run_options(arguments, context)
     context.debug = context.debug or arguments.flag("debug")
     _check_terminal(options)
-    spec = _spec(options, arguments, context)
     if options.privileged:
         _say_privileged(context)
 
@@ -42,17 +41,21 @@ def _run(arguments: Arguments, context: Context) -> int:
         if spec.detach:
             print(container.spec.id, flush=True)
 
-    with ExitStack() as stack:
+    with ExitStack() as stack, ExitStack() as held:
+        # The image's layers stay in place until the container is written down.
+        spec = _spec(options, arguments, context, held)
         cidfile = arguments.text("cidfile")
         if cidfile is not None:
             _write_cidfile(cidfile, spec.id)
             stack.callback(_remove_unused, cidfile)
-        code = run_container(spec, context, started)
+        code = run_container(spec, context, started, recorded=held.close)
         stack.pop_all()
     return code
 
 
-def _spec(options: RunOptions, arguments: Arguments, context: Context) -> ContainerSpec:
+def _spec(
+    options: RunOptions, arguments: Arguments, context: Context, held: ExitStack
+) -> ContainerSpec:
     from sandbox.engine.images import find_image
     from sandbox.linux import idmap
 
@@ -64,6 +67,7 @@ def _spec(options: RunOptions, arguments: Arguments, context: Context) -> Contai
     image = find_image(
         options.image,
         context,
+        held,
         pull=arguments.text("pull") or "missing",
         quiet=arguments.flag("quiet"),
     )

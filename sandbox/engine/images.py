@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from sandbox.engine.context import Context
@@ -11,15 +12,16 @@ from sandbox.errors import NotFound, SbxError
 
 if TYPE_CHECKING:
     from sandbox.container.channel import Channel
-    from sandbox.image.store import Image
+    from sandbox.image.store import Image, Store
 
 
 def find_image(
-    reference: str, context: Context, *, pull: str = "never", quiet: bool = False
+    reference: str, context: Context, held: ExitStack, *, pull: str = "never", quiet: bool = False
 ) -> Image:
     """Return the image that *reference* names; *pull* is always, missing or never.
 
-    Raises NotFound, StoreError.
+    Until *held* is closed nobody removes its layers: time to write down that a container uses them.
+    It must be closed before anything is forked. Raises NotFound, StoreError.
     """
     from sandbox.image.builtin import BUILTIN, builtin_image
 
@@ -33,13 +35,22 @@ def find_image(
     if pull == "always":
         _pull(reference, context, quiet=quiet)
     try:
-        return store.resolve(reference)
+        return _resolve(store, reference, held)
     except NotFound:
         if pull != "missing":
             raise
     print(f"Unable to find image '{reference}' locally", file=sys.stderr)
     _pull(reference, context, quiet=quiet)
-    return store.resolve(reference)
+    return _resolve(store, reference, held)
+
+
+def _resolve(store: Store, reference: str, held: ExitStack) -> Image:
+    """Resolve *reference* while the store's content is held; go on holding it on success."""
+    with ExitStack() as stack:
+        stack.enter_context(store.hold())
+        image = store.resolve(reference)
+        held.push(stack.pop_all())
+    return image
 
 
 def _pull(reference: str, context: Context, *, quiet: bool) -> None:
@@ -94,7 +105,8 @@ def inspect_image(reference: str, context: Context) -> dict[str, Any]:
     """Return what `sbx inspect` prints of an image, in docker's shape. Raises NotFound."""
     from sandbox.engine.times import rfc3339
 
-    image = find_image(reference, context, pull="never")
+    with ExitStack() as held:
+        image = find_image(reference, context, held)
     config = image.config
     return {
         "Id": image.id,

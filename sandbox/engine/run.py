@@ -42,16 +42,19 @@ def run(
     spec: ContainerSpec,
     context: Context,
     on_started: Callable[[Container], None] | None = None,
+    *,
+    recorded: Callable[[], None] = lambda: None,
 ) -> int:
     """Run a container and stay with it; return its exit code.
 
     This process becomes the supervisor. A detached container's client is let go as soon as the
     command runs, and 0 returned to it. *on_started* is called at that moment, with the streams
-    still the client's. Raises SbxError; nothing is left behind then.
+    still the client's, and *recorded* before anything is forked, when the container is on disk.
+    Raises SbxError; nothing is left behind then.
     """
     context.enter_storage()
     with ExitStack() as stack:
-        run = _Run(spec, context, stack, on_started)
+        run = _Run(spec, context, stack, on_started, recorded)
         return run.carry_out()
 
 
@@ -64,11 +67,13 @@ class _Run:
         context: Context,
         stack: ExitStack,
         on_started: Callable[[Container], None] | None,
+        recorded: Callable[[], None],
     ) -> None:
         self.spec = spec
         self.context = context
         self.stack = stack
         self.on_started = on_started
+        self.recorded = recorded
         self.containers = Containers(context.paths)
         self.warnings: list[str] = []
         self.network = connections.Connection()
@@ -79,6 +84,7 @@ class _Run:
     def carry_out(self) -> int:
         self.status = Status(supervisor=ProcessRef.of(_own_pid()))
         self.directory = self.containers.create(self.spec, self.status)
+        self.recorded()
         try:
             started = self._start()
             outcome = self._supervise(started)

@@ -275,6 +275,15 @@ class Store:
         """
         if reference == BUILTIN:
             raise Conflict(f"image {BUILTIN} is built in and can't be removed")
+        self.layout.create()
+        # Who is about to record a container of it holds the content meanwhile.
+        with locks.exclusive(self.layout.content_lock):
+            removed = self._remove_names(reference, in_use, force=force)
+        return (
+            dataclasses.replace(removed, freed=self.collect(in_use)) if removed.deleted else removed
+        )
+
+    def _remove_names(self, reference: str, in_use: Callable[[], InUse], *, force: bool) -> Removed:
         stored = self._find(reference)
         image_id = stored.manifest.config.digest
         names = {full_name(e) for e in stored.entries if e.ref_name}
@@ -295,8 +304,7 @@ class Store:
             )
         digests = {e.digest for e in stored.entries}
         self.layout.change(lambda entries: [e for e in entries if e.digest not in digests])
-        freed = self.collect(in_use)
-        return Removed(tuple(sorted(names)), (image_id,), freed)
+        return Removed(tuple(sorted(names)), (image_id,))
 
     def _drop_names(self, names: Collection[str]) -> None:
         self.layout.change(
@@ -311,15 +319,19 @@ class Store:
         keep: Callable[[Image], bool] = lambda image: False,
     ) -> Removed:
         """Remove images without a name (with *everything*, all) that no container uses."""
-        used = in_use().images
-        doomed = [
-            image
-            for image in self.list()
-            if image.id not in used and (everything or not image.names) and not keep(image)
-        ]
-        ids = {image.id for image in doomed}
-        gone = {e.digest for s in self._all() if s.manifest.config.digest in ids for e in s.entries}
-        self.layout.change(lambda entries: [e for e in entries if e.digest not in gone])
+        self.layout.create()
+        with locks.exclusive(self.layout.content_lock):
+            used = in_use().images
+            doomed = [
+                image
+                for image in self.list()
+                if image.id not in used and (everything or not image.names) and not keep(image)
+            ]
+            ids = {image.id for image in doomed}
+            gone = {
+                e.digest for s in self._all() if s.manifest.config.digest in ids for e in s.entries
+            }
+            self.layout.change(lambda entries: [e for e in entries if e.digest not in gone])
         names = tuple(sorted(name for image in doomed for name in image.names))
         return Removed(names, tuple(sorted(ids)), self.collect(in_use))
 
