@@ -42,6 +42,7 @@ COMMANDS = {
     "commit": Entry(_CONTAINERS, "commit", "Make an image of a container's changes"),
     "container prune": Entry("", "prune", "Remove all stopped containers", in_userns=True),
     "images": Entry(_IMAGES, "images", "List images"),
+    "build": Entry(_IMAGES, "build", "Build an image from a Dockerfile", in_userns=True),
     "import": Entry(
         _IMAGES,
         "import_",
@@ -57,6 +58,9 @@ COMMANDS = {
     "load": Entry(_IMAGES, "load", "Load images from an archive", in_userns=True),
     "login": Entry(_IMAGES, "login", "Authenticate to a registry"),
     "logout": Entry(_IMAGES, "logout", "Forget the credentials for a registry"),
+    "builder prune": Entry(
+        "", "builder:PRUNE", "Remove what builds keep for the next ones", in_userns=True
+    ),
     "image prune": Entry("", "prune_images", "Remove unused images", in_userns=True),
     "volume ls": Entry(_VOLUMES, "volume:LS", "List volumes"),
     "volume create": Entry(_VOLUMES, "volume:CREATE", "Create a volume", in_userns=True),
@@ -87,6 +91,7 @@ ALIASES = {
     "container ls": "ps",
     "container list": "ps",
     "container ps": "ps",
+    "image build": "build",
     "image ls": "images",
     "image list": "images",
     "image import": "import",
@@ -98,6 +103,8 @@ ALIASES = {
     "image save": "save",
     "image load": "load",
     "image inspect": "inspect",
+    "buildx build": "build",
+    "builder build": "build",
     "profile list": "profile ls",
     "volume list": "volume ls",
     "volume remove": "volume rm",

@@ -80,6 +80,7 @@ def _used_volumes(containers: Containers) -> set[str]:
 
 
 def prune(arguments: Arguments, context: Context) -> int:
+    from sandbox.cli.builder import prune_builds
     from sandbox.cli.prune_images import prune as prune_images
 
     everything = arguments.flag("all")
@@ -96,6 +97,7 @@ def prune(arguments: Arguments, context: Context) -> int:
         print("Deleted Images:")
         print_removed(removed)
         print()
+    freed += prune_builds(context, everything=everything)
     print(f"Total reclaimed space: {human.size(freed + removed.freed)}")
     return 0
 
@@ -105,6 +107,7 @@ def _warning(everything: bool, volumes: bool) -> str:
     if volumes:
         doomed.append("all volumes not used by at least one container")
     doomed.append("all images without at least one container" if everything else "unnamed images")
+    doomed.append("the build cache, with cache mounts" if everything else "the build cache")
     return "WARNING! This will remove:\n" + "\n".join(f"  - {what}" for what in doomed)
 
 

@@ -8,6 +8,7 @@ links that the image brought along end inside the root.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -210,7 +211,7 @@ class Mounter:
                 return
             os.close(parent)
         if self._files is None:
-            options = (("mode", "0755"), ("size", "1m"))
+            options = (("mode", "0755"), ("size", "8m"))
             attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
             self._files = new_mount("tmpfs", options, attributes, source="sbx")
             # Before Linux 6.15 only what is attached can be cloned. It is taken away again when
@@ -220,10 +221,13 @@ class Mounter:
             os.close(place)
         name = step.target.strip("/").replace("/", "_")
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        file = os.open(name, flags, 0o644, dir_fd=self._files)
+        file = os.open(name, flags, 0o600, dir_fd=self._files)
         try:
-            os.fchmod(file, 0o644)
-            os.write(file, step.content.encode())
+            write_all(file, step.content.encode(errors="surrogateescape"))
+            if step.owner != (0, 0):
+                with contextlib.suppress(OSError):  # not mapped
+                    os.fchown(file, *step.owner)
+            os.fchmod(file, step.mode)
         finally:
             os.close(file)
         mount = open_tree(self._files, name, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)
@@ -294,6 +298,11 @@ class Mounter:
         create = os.O_WRONLY | os.O_CREAT
         os.close(openat2(self._root, target, create, mode=0o644, resolve=resolve))
         return openat2(self._root, target, os.O_PATH, resolve=resolve)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
 
 
 def enter_root(root: int) -> None:

@@ -101,6 +101,8 @@ class TextFile:
     target: str
     content: str
     optional: bool = False  # only where its directory exists
+    mode: int = 0o644
+    owner: tuple[int, int] = (0, 0)  # uid and gid in the container, as far as they are mapped
 
     def describe(self) -> str:
         return f"file {self.target} ({len(self.content)} bytes)"

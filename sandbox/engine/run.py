@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from fuse_overlay.config import Config
 from sandbox.container.build_plan import container_plan
-from sandbox.container.plan import ContainerPlan
+from sandbox.container.plan import ContainerPlan, TextFile
 from sandbox.engine.context import Context
 from sandbox.engine.enforcement import enforced
 from sandbox.engine.filters import explainer_for, filter_for
@@ -38,12 +38,22 @@ if TYPE_CHECKING:
     from sandbox.supervisor.supervise import Outcome
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Step:
+    """A step of a build: what it has beyond a container, and that its changes are wanted."""
+
+    changes: Path  # a directory that `upper` and `work` are moved to when all is over
+    files: tuple[TextFile, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()  # secrets among it, so not in the spec on disk
+
+
 def run(
     spec: ContainerSpec,
     context: Context,
     on_started: Callable[[Container], None] | None = None,
     *,
     recorded: Callable[[], None] = lambda: None,
+    step: Step | None = None,
 ) -> int:
     """Run a container and stay with it; return its exit code.
 
@@ -54,7 +64,7 @@ def run(
     """
     context.enter_storage()
     with ExitStack() as stack:
-        run = _Run(spec, context, stack, on_started, recorded)
+        run = _Run(spec, context, stack, on_started, recorded, step)
         return run.carry_out()
 
 
@@ -68,8 +78,10 @@ class _Run:
         stack: ExitStack,
         on_started: Callable[[Container], None] | None,
         recorded: Callable[[], None],
+        step: Step | None,
     ) -> None:
         self.spec = spec
+        self.step = step
         self.context = context
         self.stack = stack
         self.on_started = on_started
@@ -127,6 +139,8 @@ class _Run:
             files=self._files(),
             volumes=str(context.paths.volumes),
         )
+        if self.step is not None:
+            plan = _with_step(plan, self.step)
         self._make_volumes()
         if context.debug:
             print("\n".join(f"sbx: {line}" for line in plan.describe()), file=sys.stderr)
@@ -177,6 +191,7 @@ class _Run:
             ended=self._ended,
             control=control_path(self.context, spec.id),
             explain=self._explain,
+            changes_wanted=not spec.remove or self.step is not None,
         )
         supervision = Supervision(spec, started, self.context.link, log, hooks)
         return trio.run(supervision.run, restrict_keyboard_interrupt_to_checkpoints=True)
@@ -219,6 +234,9 @@ class _Run:
                 "output_exceeded": outcome.output_exceeded,
                 "denials": to_json(outcome.denials),
             }
+        if self.step is not None:
+            for name in ("upper", "work"):
+                (self.directory / name).rename(self.step.changes / name)
         if self.spec.remove:
             discard(self.containers, self.directory, self.spec)
             return
@@ -284,6 +302,12 @@ class _Run:
         for warning in warnings:
             self.warnings.append(warning)
             print(f"sbx: warning: {warning}", file=sys.stderr)
+
+
+def _with_step(plan: ContainerPlan, step: Step) -> ContainerPlan:
+    env = dict(plan.process.env) | dict(step.env)
+    process = replace(plan.process, env=tuple(env.items()))
+    return replace(plan, steps=(*plan.steps, *step.files), process=process)
 
 
 def control_path(context: Context, container_id: str) -> Path:

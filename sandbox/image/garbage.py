@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandbox.image import locks
+from sandbox.image import locks, step_records
 from sandbox.image.config import parse_config_document
 from sandbox.image.content import Blobs
 from sandbox.image.descriptor import INDEXES, Descriptor
@@ -66,7 +66,10 @@ def collect(layout: Layout, layers: Layers, in_use: Callable[[], InUse] = nothin
 
 
 def _reachable(layout: Layout) -> tuple[set[str], set[str]]:
-    """Return the digests of all blobs and the diff_ids of all layers that the index leads to."""
+    """Return the digests of all blobs and the diff_ids of all layers that are referred to.
+
+    By images, that is what the index leads to, and by records of builds' steps.
+    """
     blobs: set[str] = set()
     diff_ids: set[str] = set()
     pending = list(layout.entries())
@@ -83,6 +86,9 @@ def _reachable(layout: Layout) -> tuple[set[str], set[str]]:
         blobs.add(manifest.config.digest)
         blobs.update(layer.digest for layer in manifest.layers)
         diff_ids.update(_diff_ids(layout.blobs, manifest.config))
+    for _, record in step_records.records(layout.root):
+        blobs.add(record["layer"]["digest"])
+        diff_ids.add(record["diff_id"])
     return blobs, diff_ids
 
 

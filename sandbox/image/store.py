@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from sandbox.errors import Conflict, InvalidSpec, NotFound, SbxError
-from sandbox.image import garbage, locks
+from sandbox.image import garbage, locks, step_records
 from sandbox.image.apply_layer import Applied
 from sandbox.image.builtin import BUILTIN, builtin_image
 from sandbox.image.changes import apply_changes
@@ -338,6 +338,12 @@ class Store:
     def collect(self, in_use: Callable[[], InUse] = nothing_in_use) -> int:
         """Remove all content that no image leads to; return the bytes freed."""
         return garbage.collect(self.layout, self.layers, in_use)
+
+    def prune_steps(self, in_use: Callable[[], InUse] = nothing_in_use) -> int:
+        """Forget what builds came to; return the bytes freed."""
+        for key, _ in list(step_records.records(self.layout.root)):
+            step_records.remove(self.layout.root, key)
+        return self.collect(in_use)
 
     def disk_usage(self, in_use: Callable[[], InUse] = nothing_in_use) -> Usage:
         """Return how much the images take: packed blobs and unpacked layers."""

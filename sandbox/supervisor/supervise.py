@@ -52,6 +52,7 @@ class Hooks:
     ended: Callable[[Outcome], None]  # all is over but output on its way to the client
     control: Path | None  # where to listen for other commands
     explain: Explain | None = None  # what a denied call was, where the filter notifies
+    changes_wanted: bool = True  # the upper is read later: all that is dirty has to reach it
 
 
 @dataclass(slots=True)
@@ -305,7 +306,7 @@ class Supervision:
     async def _end_guard(self, guard: int) -> None:
         """Wait until the overlay is unmounted and all of it is on disk; see to it if need be."""
         self.started.resources.close()
-        if not self.spec.remove:
+        if self.hooks.changes_wanted:
             with trio.move_on_after(_UNMOUNT_SECONDS):
                 await self._guard_gone.wait()
         with suppress(ProcessLookupError):
