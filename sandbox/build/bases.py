@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from sandbox.build.errors import BuildError
@@ -13,6 +14,7 @@ from sandbox.engine.images import find_image
 from sandbox.errors import NotFound, SbxError
 from sandbox.image.config import ImageConfig
 from sandbox.image.descriptor import Platform
+from sandbox.image.image import Image
 from sandbox.image.store import BUILTIN, Store
 
 
@@ -39,7 +41,7 @@ class Bases:
                 detail="it is this machine's own root file system, not an image's layers",
                 hint="sbx import ROOTFS.tar NAME makes an image of a root file system",
             )
-        image = find_image(reference, self.context, pull=self.pull, quiet=self.quiet)
+        image = self._find(reference)
         document = self.store.document(image.digest or reference)
         if (document.platform.os, document.platform.architecture) != (
             self.platform.os,
@@ -60,6 +62,11 @@ class Bases:
             created=document.created,
         )
 
+    def _find(self, reference: str) -> Image:
+        # The whole build holds off the removal of layers (`Store.adding`).
+        with ExitStack() as held:
+            return find_image(reference, self.context, held, pull=self.pull, quiet=self.quiet)
+
     def _layers(self, image_id: str, diff_ids: Sequence[str]) -> tuple[Layer, ...]:
         descriptors = self.store.manifest(image_id).layers
         return tuple(Layer(*pair) for pair in zip(diff_ids, descriptors, strict=True))
@@ -70,7 +77,7 @@ class Bases:
         missing: list[str] = []
         for reference in references:
             try:
-                image = find_image(reference, self.context, pull=self.pull, quiet=self.quiet)
+                image = self._find(reference)
                 document = self.store.document(image.id)
                 layers = self._layers(image.id, document.diff_ids)
             except (NotFound, SbxError):
