@@ -40,7 +40,8 @@ _RESERVED_XATTRS = ("user.overlay.", "trusted.", "user.fuseoverlayfs.", OVERRIDE
 # Fedora's archives carry a label for each file; labels are the host's affair.
 _IGNORED_XATTRS = frozenset(("security.selinux",))
 _KEPT_PARENTS = 128
-_CHECK_SPACE_EVERY = 64 << 20
+_CHECK_SPACE_EVERY = 64 << 20  # bytes of files
+_CHECK_SPACE_AFTER = 256  # entries: links and directories take space as well
 _EARLIEST, _LATEST = -(1 << 31) * 10**9, ((1 << 34) - 1) * 10**9  # what ext4 can store
 
 
@@ -80,6 +81,8 @@ def apply_layer(stream: TarStream, root: int, ownership: Ownership, limits: Laye
             writer.applied.entries += 1
             if writer.applied.entries > limits.entries:
                 raise StoreError("layer refused", detail=f"more than {limits.entries} entries")
+            if writer.applied.entries % _CHECK_SPACE_AFTER == 0:
+                check_free_space(root)
             _write_entry(writer, entry)
         writer.finish_directories()
     finally:

@@ -14,7 +14,9 @@ from sandbox.image.apply_layer import Applied, apply_layer
 from sandbox.image.limits import LayerLimits
 from sandbox.image.removal import remove_tree
 from sandbox.image.tar_stream import TarStream
+from sandbox.linux.syscalls import CLONE_NEWNS, mount, unshare
 from tests.archives import Archive
+from tests.kernel.user_namespace import as_root
 
 
 @pytest.fixture
@@ -277,6 +279,25 @@ def test_more_entries_than_allowed_are_refused(root: Path) -> None:
 
     with pytest.raises(StoreError, match="layer refused"):
         apply(root, archive, LayerLimits(entries=10))
+
+
+def test_links_alone_do_not_fill_the_disk(root: Path) -> None:
+    """Long symbolic links count as little as files of no bytes, and take space all the same."""
+    archive = Archive()
+    for number in range(9000):
+        archive.symlink(str(number), "x" * 4000)
+
+    def applied_to_a_small_disk() -> list[object]:
+        unshare(CLONE_NEWNS)
+        mount("tmpfs", root, "tmpfs", 0, "size=32m")
+        try:
+            apply(root, archive)
+        except StoreError as refusal:
+            status = os.statvfs(root)
+            return [str(refusal), status.f_bavail > status.f_blocks // 100]
+        return []
+
+    assert as_root(applied_to_a_small_disk) == ["no space left for images", True]
 
 
 def test_names_too_long_for_the_file_system_are_refused(root: Path) -> None:

@@ -32,6 +32,7 @@ from sandbox.image.registry.endpoints import endpoints, own_endpoint
 from sandbox.image.store import Store
 
 _AT_ONCE = 3  # as docker
+_MOST_TAGS = 100_000
 _ACCEPT = ", ".join(sorted(MANIFESTS | INDEXES))
 
 
@@ -86,16 +87,16 @@ async def _list_tags(session: Session) -> list[str]:
     """Follow the pages of the list (distribution specification, "Listing Tags")."""
     url = session.url("tags/list?n=1000")
     found: list[str] = []
-    for _ in range(1000):
+    while len(found) < _MOST_TAGS:
         response = await session.request("GET", url)
         session.check(response, "list of tags")
         value = document.parse_object(response.content, "list of tags")
         found += document.texts(value.get("tags"), "list of tags")
         following = response.links.get("next", {}).get("url")
         if not following:
-            break
+            return found
         url = urljoin(url, following)
-    return found
+    raise RegistryError("list of tags refused", detail=f"more than {_MOST_TAGS} tags")
 
 
 class _Pull:
@@ -173,7 +174,11 @@ class _Pull:
         """Fetch some layers at a time; apply them, one at a time, as they come."""
         fetching = trio.CapacityLimiter(_AT_ONCE)
         applying = trio.CapacityLimiter(2)
-        pairs = dict(zip(config.diff_ids, manifest.layers, strict=True))
+        # Layers may come twice, and one as several blobs that were packed differently.
+        pairs = {
+            (diff_id, layer.digest): layer
+            for diff_id, layer in zip(config.diff_ids, manifest.layers, strict=True)
+        }
 
         async def one(diff_id: str, layer: Descriptor) -> None:
             async with fetching:
@@ -186,7 +191,7 @@ class _Pull:
             self.progress.step(layer, "Pull complete")
 
         async with trio.open_nursery() as nursery:
-            for diff_id, layer in pairs.items():
+            for (diff_id, _), layer in pairs.items():
                 nursery.start_soon(one, diff_id, layer)
 
     async def _blob(self, blob: Descriptor, *, quiet: bool = False) -> None:

@@ -2,7 +2,7 @@
 
 A request that fails by the network, a 5xx or a 429 is tried again after a pause that doubles.
 Authorization goes to the registry's own host and the token server it names, to nobody a redirect
-leads to (httpx drops the header when the origin changes).
+leads to (httpx drops the header when the origin changes), nor to where an answer's link does.
 """
 
 from __future__ import annotations
@@ -88,7 +88,8 @@ class Session:
         scope = self.scope if scope is None else scope
         headers = dict(options.pop("headers", {}))
         for attempt in range(2):
-            if known := self._authorization.get(scope):
+            known = self._authorization.get(scope)
+            if known and _is_own(url, self.base):
                 headers["Authorization"] = known
             with _temporary_failures(url):
                 request = self.client.build_request(method, url, headers=headers, **options)
@@ -130,8 +131,8 @@ class Session:
         options = _token_request(challenge, scope, self.credentials)
 
         async def once() -> httpx.Response:
-            with _temporary_failures(realm):
-                response = await self.client.send(self.client.build_request(url=realm, **options))
+            request = self.client.build_request(url=realm, **options)
+            response = await _answer(self.client, request, realm)
             if response.status_code in _TEMPORARY:
                 raise TryAgain(f"{response.status_code} from the token server")
             return response
@@ -232,11 +233,11 @@ async def _find_base(session: Session) -> None:
         last = ""
         for scheme in schemes:
             try:
-                response = await session.client.get(f"{scheme}://{host}/v2/")
-            except httpx.HTTPError as err:
-                with _temporary_failures(f"{scheme}://{host}"):
-                    if scheme == schemes[-1]:
-                        raise
+                request = session.client.build_request("GET", f"{scheme}://{host}/v2/")
+                response = await _answer(session.client, request, f"{scheme}://{host}")
+            except TryAgain as err:
+                if scheme == schemes[-1]:
+                    raise
                 last = str(err)
                 continue
             if response.status_code in _TEMPORARY:
@@ -271,13 +272,35 @@ def registry_message(response: httpx.Response) -> str:
     return "".join(c for c in text if c.isprintable())[:500]
 
 
+async def _answer(client: httpx.AsyncClient, request: httpx.Request, url: str) -> httpx.Response:
+    """Return the whole answer to a request that needs no authorization. Raises TryAgain."""
+    with _temporary_failures(url):
+        response = await client.send(request, stream=True)
+        try:
+            await _read_bounded(response)
+        finally:
+            with trio.CancelScope(shield=True):
+                await response.aclose()
+    return response
+
+
 async def _read_bounded(response: httpx.Response) -> None:
     """Read a document's body into the response; a larger one is refused."""
     body = bytearray()
-    async for chunk in response.aiter_bytes():
-        body += chunk
-        if len(body) > MOST_BYTES:
-            raise RegistryError("answer refused", detail=f"larger than {MOST_BYTES >> 20} MiB")
+    refused = False
+    try:
+        async for chunk in response.aiter_bytes():
+            body += chunk
+            if len(body) > MOST_BYTES:
+                refused = True
+                # Read on, and to the end that this is: httpx's generators are to be exhausted.
+                await response.aclose()
+                body.clear()
+    except httpx.HTTPError:
+        if not refused:
+            raise
+    if refused:
+        raise RegistryError("answer refused", detail=f"larger than {MOST_BYTES >> 20} MiB")
     response._content = bytes(body)
 
 
@@ -306,7 +329,8 @@ def _basic(credentials: Credentials) -> str:
 
 
 def _is_own(url: str, base: str) -> bool:
-    return urlsplit(url).netloc == urlsplit(base).netloc
+    one, other = urlsplit(url), urlsplit(base)
+    return (one.scheme, one.netloc) == (other.scheme, other.netloc)
 
 
 def _retry_after(response: httpx.Response) -> float | None:
