@@ -41,7 +41,7 @@ _RESERVED_XATTRS = ("user.overlay.", "trusted.", "user.fuseoverlayfs.", OVERRIDE
 _IGNORED_XATTRS = frozenset(("security.selinux",))
 _KEPT_PARENTS = 128
 _CHECK_SPACE_EVERY = 64 << 20  # bytes of files
-_CHECK_SPACE_AFTER = 256  # entries: links and directories take space as well
+_CHECK_SPACE_AFTER = 64  # entries: links and directories take space as well
 _EARLIEST, _LATEST = -(1 << 31) * 10**9, ((1 << 34) - 1) * 10**9  # what ext4 can store
 
 
