@@ -69,7 +69,7 @@ def connect(key: str) -> _socket.socket | None:
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
         connection.connect(f"{runtime_directory()}/launcher-{key}.sock")
-        if _listener(connection) == os.getuid():
+        if peer_uid(connection) == os.getuid():
             return connection
     except OSError:
         pass
@@ -77,8 +77,8 @@ def connect(key: str) -> _socket.socket | None:
     return None
 
 
-def _listener(connection: _socket.socket) -> int:
-    """Return whose the launcher is (SO_PEERCRED, unix(7)).
+def peer_uid(connection: _socket.socket) -> int:
+    """Return who is at the other end (SO_PEERCRED, unix(7)), as an id of this namespace.
 
     In /tmp anybody may have been there first, and would get our environment and descriptors.
     """

@@ -8,11 +8,16 @@ import pwd
 import signal
 import socket
 import sys
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from sandbox.errors import SbxError
 from sandbox.link import ClientLink
 from sandbox.linux.storage_userns import User
+
+if TYPE_CHECKING:
+    from sandbox.engine.context import Context
+    from sandbox.engine.spare import Wish
 
 
 def host_user(environ: dict[str, str]) -> User:
@@ -28,7 +33,7 @@ def host_user(environ: dict[str, str]) -> User:
 def run_cold(connection: socket.socket) -> NoReturn:
     """Carry out the client's own command line, in a fork of it."""
     os.setsid()
-    _run(ClientLink(connection), sys.argv[1:], host_user(dict(os.environ)), in_storage=False)
+    _run_command(ClientLink(connection), sys.argv[1:], host_user(dict(os.environ)))
 
 
 def run_request(descriptor: int) -> NoReturn:
@@ -40,7 +45,7 @@ def run_request(descriptor: int) -> NoReturn:
     request, fds = wire.receive_with_fds(connection, 4)
     os.setsid()
     _become(request, fds)
-    _run(ClientLink(connection), request["argv"], user, in_storage=False)
+    _run_command(ClientLink(connection), request["argv"], user)
 
 
 def run_warm(
@@ -49,29 +54,73 @@ def run_warm(
     """Carry out a client's request, in a fork of the launcher (which is in the storage userns)."""
     os.setsid()
     _become(request, fds)
-    _run(ClientLink(connection), request["argv"], user, in_storage=True)
+    _run_command(ClientLink(connection), request["argv"], user, in_storage=True)
+
+
+def run_spare(wish: Wish, user: User, launcher: int) -> NoReturn:
+    """Prepare a container like *wish*, in a fork of the launcher, for whoever wants one next."""
+    from contextlib import ExitStack
+
+    from sandbox.engine.context import Context
+    from sandbox.engine.prepared import Spare
+    from sandbox.linux.syscalls import set_name
+
+    stack = ExitStack()
+
+    def carry_out(_context: Context) -> int:
+        with stack:
+            return spare.run()
+
+    try:
+        os.setsid()
+        set_name("sbx-preparing")
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        _set_limits(wish.limits)
+        context = Context.create(wish.environ, user, None, in_storage=True)
+        spare = Spare(wish, context, stack, launcher)
+        spare.prepare()
+        set_name("sbx-spare")
+        taker, request, (connection, *streams) = spare.wait_for_taker()
+        _become_streams(streams, request)
+        os.environ.clear()
+        os.environ.update(request["environ"])
+        link = ClientLink(socket.socket(fileno=connection))
+        context = Context.create(os.environ, user, link, in_storage=True)
+        spare.accept(request, context, taker)
+    except BaseException:
+        stack.close()
+        os._exit(0)
+    _run(context, carry_out)
 
 
 def _become(request: dict[str, Any], fds: list[int]) -> None:
     """Take over what a child of the client would have inherited."""
-    import resource
-
     cwd, *streams = fds
     os.fchdir(cwd)
     os.close(cwd)
-    for target, descriptor in enumerate(streams):
-        os.dup2(descriptor, target)
-        os.close(descriptor)
     os.environ.clear()
     os.environ.update(request["environ"])
     os.umask(request["umask"])
-    for name, (soft, hard) in request["limits"].items():
+    _set_limits(request["limits"])
+    _become_streams(streams, request)
+
+
+def _set_limits(limits: dict[str, list[int]]) -> None:
+    import resource
+
+    for name, (soft, hard) in limits.items():
         kind = getattr(resource, f"RLIMIT_{name}")
         try:
             resource.setrlimit(kind, (soft, hard))
         except (ValueError, OSError):
             own_hard = resource.getrlimit(kind)[1]
             resource.setrlimit(kind, (min(soft, own_hard) if own_hard >= 0 else soft, own_hard))
+
+
+def _become_streams(streams: list[int], request: dict[str, Any]) -> None:
+    for target, descriptor in enumerate(streams):
+        os.dup2(descriptor, target)
+        os.close(descriptor)
     # The launcher's text layers hold its own (empty) buffers; the encoding is the same.
     sys.stdin = open(0, closefd=False)  # noqa: SIM115
     sys.stdout = open(1, "w", buffering=1 if os.isatty(1) else -1, closefd=False)  # noqa: SIM115
@@ -80,7 +129,19 @@ def _become(request: dict[str, Any], fds: list[int]) -> None:
     sys.stderr = io.StringIO() if collect else open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
 
 
-def _run(link: ClientLink, argv: list[str], user: User, *, in_storage: bool) -> NoReturn:
+def _run_command(
+    link: ClientLink, argv: list[str], user: User, *, in_storage: bool = False
+) -> NoReturn:
+    from sandbox.cli.main import dispatch
+    from sandbox.engine.context import Context
+
+    context = Context.create(os.environ, user, link, in_storage=in_storage)
+    _run(context, lambda context: dispatch(argv, context))
+
+
+def _run(context: Context, carry_out: Callable[[Context], int]) -> NoReturn:
+    link = context.link
+    assert link is not None
     code = 125
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -88,10 +149,9 @@ def _run(link: ClientLink, argv: list[str], user: User, *, in_storage: bool) -> 
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         link.relay_signals()
-        from sandbox.cli.main import main
-        from sandbox.engine.context import Context
+        from sandbox.cli.main import guarded
 
-        code = main(argv, Context.create(os.environ, user, link, in_storage=in_storage))
+        code = guarded(carry_out, context)
     except SbxError as err:
         print(err.describe(), file=sys.stderr)
         code = err.exit_code

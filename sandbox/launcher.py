@@ -14,11 +14,15 @@ import os
 import select
 import signal
 import socket
-import struct
 import sys
 import time
 
-from sandbox import wire
+from sandbox import call, wire
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sandbox.engine.spare import SpareMaker, Wish
+    from sandbox.linux.storage_userns import User
 
 _IDLE_SECONDS = 600.0
 _CHECK_SECONDS = 5.0
@@ -88,6 +92,7 @@ PRELOADED = (
     "sandbox.container.init",
     "sandbox.engine.containers",
     "sandbox.engine.images",
+    "sandbox.engine.prepared",
     "sandbox.engine.profile_format",
     "sandbox.engine.profiles",
     "sandbox.image.store",
@@ -112,29 +117,48 @@ def _preload() -> None:
     gc.freeze()
 
 
-def _serve(listener: socket.socket, path: str, user) -> None:  # type: ignore[no-untyped-def]
+def _serve(listener: socket.socket, path: str, user: User) -> None:
     """Fork a command process for each connection, until nobody came for a while."""
+    from sandbox.engine.spare import SpareMaker
+
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     own = os.stat(path).st_ino
     last = time.monotonic()
+    spares = SpareMaker(os.path.dirname(path))
     while time.monotonic() - last < _IDLE_SECONDS:
-        readable, _, _ = select.select([listener], [], [], _CHECK_SECONDS)
-        if not readable:
-            if not _is_ours(path, own):
+        wait = min(_CHECK_SECONDS, spares.due_in())
+        readable, _, _ = select.select([listener.fileno(), spares.fileno()], [], [], wait)
+        if spares.fileno() in readable:
+            spares.hear()
+        if listener.fileno() not in readable:
+            if wish := spares.due():
+                _fork_spare(wish, listener, spares, user)
+            if not readable and not _is_ours(path, own):
                 return
             continue
         last = time.monotonic()
         connection, _ = listener.accept()
-        if _peer_uid(connection) != os.getuid():
+        if call.peer_uid(connection) != os.getuid():
             connection.close()
             continue
         if os.fork() == 0:
             listener.close()
+            spares.close()
             _become_command(connection, user)
         connection.close()
 
 
-def _become_command(connection: socket.socket, user) -> None:  # type: ignore[no-untyped-def]
+def _fork_spare(wish: Wish, listener: socket.socket, spares: SpareMaker, user: User) -> None:
+    launcher = os.getpid()
+    if os.fork() == 0:
+        from sandbox import command_process
+
+        listener.close()
+        spares.close()
+        command_process.run_spare(wish, user, launcher)
+
+
+def _become_command(connection: socket.socket, user: User) -> None:
     from sandbox import command_process
     from sandbox.cli.commands import find
 
@@ -156,12 +180,6 @@ def _is_ours(path: str, inode: int) -> bool:
         return os.stat(path).st_ino == inode
     except OSError:
         return False
-
-
-def _peer_uid(connection: socket.socket) -> int:
-    """Return the client's uid, in this namespace (SO_PEERCRED, unix(7))."""
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-    return int(struct.unpack("3i", credentials)[1])
 
 
 if __name__ == "__main__":

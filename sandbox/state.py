@@ -8,8 +8,8 @@ Each container is a directory below `Paths.containers`, named by its id:
     upper/ work/ the overlay's own directories
 
 and a symbolic link `names/NAME -> id` beside them claims a name: symlink(2) fails when it is there,
-so two commands never share a name. A directory without spec.json is a container being made; what
-a crash left of it goes with the next `reconcile`.
+so two commands never share a name. A directory spare-ID is a container being made, or one that
+was made before anybody asked for it; what a crash left of it goes with the next `reconcile`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ import fcntl
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +32,7 @@ from sandbox.paths import Paths, make_private
 from sandbox.spec import ContainerSpec, from_json, to_json
 
 Phase = Literal["created", "running", "exited"]
+SPARE = "spare-"
 # Names as docker allows them.
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 
@@ -100,20 +102,45 @@ class Containers:
 
         Raises Conflict when the name is in use, InvalidSpec when it is not a name.
         """
+        directory = self.create_spare(spec.id, status)
+        try:
+            return self.adopt(directory, spec, status)
+        except BaseException:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+
+    def create_spare(self, container_id: str, status: Status) -> Path:
+        """Return the directory of a container that nobody has asked for yet, and nobody sees."""
+        make_private(self.root)
+        directory = self.root / f"{SPARE}{container_id}"
+        with self.lock(shared=True):
+            directory.mkdir(mode=0o700)
+            self.write_status(directory, status)
+        return directory
+
+    def adopt(self, directory: Path, spec: ContainerSpec, status: Status) -> Path:
+        """Make *directory*, of a spare, that of the container *spec*. Raises as `create`."""
         if not _NAME.fullmatch(spec.name):
             raise InvalidSpec(
                 f"invalid container name {spec.name!r}",
                 hint="use letters, digits, '_', '.' and '-'; begin with a letter or a digit",
             )
-        make_private(self.root)
         make_private(self.names)
-        directory = self.root / spec.id
-        with self.lock(shared=True):
-            self._claim(spec)
-            directory.mkdir(mode=0o700)
-            self.write_status(directory, status)
-            write_atomically(directory / "spec.json", json.dumps(to_json(spec)), durable=False)
-        return directory
+        self.write_status(directory, status)
+        write_atomically(directory / "spec.json", json.dumps(to_json(spec)), durable=False)
+        for shared in (True, False):
+            with self.lock(shared=shared):
+                if self._claim(spec, alone=not shared):
+                    directory.rename(self.root / spec.id)
+                    break
+        return self.root / spec.id
+
+    def spares(self) -> Iterator[tuple[Path, Status]]:
+        """Yield what `create_spare` made and `adopt` has not taken, with the maker's status."""
+        with suppress(FileNotFoundError):
+            for entry in os.listdir(self.root):
+                if entry.startswith(SPARE):
+                    yield self.root / entry, self.read_status(self.root / entry)
 
     @contextmanager
     def lock(self, *, shared: bool) -> Iterator[None]:
@@ -126,21 +153,23 @@ class Containers:
         finally:
             os.close(descriptor)
 
-    def _claim(self, spec: ContainerSpec) -> None:
+    def _claim(self, spec: ContainerSpec, *, alone: bool) -> bool:
+        """Take the name. False: it leads nowhere, which whoever is alone can tell for a crash's."""
         link = self.names / spec.name
-        for _ in range(2):
-            try:
-                link.symlink_to(spec.id)
-                return
-            except FileExistsError:
-                holder = os.readlink(link)
-                if (self.root / holder / "spec.json").exists():
-                    raise Conflict(
-                        f'the container name "{spec.name}" is in use by container {holder[:12]}',
-                        hint=f"sbx rm {spec.name}",
-                    ) from None
-                # What a crash left: a name without a container.
-                link.unlink(missing_ok=True)
+        try:
+            link.symlink_to(spec.id)
+        except FileExistsError:
+            holder = os.readlink(link)
+            if (self.root / holder / "spec.json").exists():
+                raise Conflict(
+                    f'the container name "{spec.name}" is in use by container {holder[:12]}',
+                    hint=f"sbx rm {spec.name}",
+                ) from None
+            if not alone:
+                return False
+            link.unlink()
+            link.symlink_to(spec.id)
+        return True
 
     def load(self, container_id: str) -> Container:
         """Return the container with this full id. Raises NotFound."""

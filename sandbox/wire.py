@@ -41,7 +41,8 @@ def send(connection: _socket.socket, message: dict[str, Any], fds: tuple[int, ..
         numbers = b"".join(fd.to_bytes(4, sys.byteorder) for fd in fds)
         rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, numbers)
         data = data[connection.sendmsg([data], [rights]) :]
-    connection.sendall(data)
+    if data:  # sending nothing fails, too, where the other end has read all and closed
+        connection.sendall(data)
 
 
 def _encode(value: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sandbox.cli.commands import ALIASES, COMMANDS, GROUPS, find
@@ -19,10 +20,10 @@ _INTERRUPTED = 130  # 128 + SIGINT
 _BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 
-def main(argv: list[str], context: Context) -> int:
-    """Carry out the command line *argv* (without the program's name); return the exit code."""
+def guarded(carry_out: Callable[[Context], int], context: Context) -> int:
+    """Return the exit code of *carry_out*; whatever it raises is explained to the user."""
     try:
-        return _flushed(_dispatch(argv, context))
+        return _flushed(carry_out(context))
     except (Exception, KeyboardInterrupt, BaseExceptionGroup) as err:
         return _explain(_only(err), context)
 
@@ -53,7 +54,8 @@ def _explain(err: BaseException, context: Context) -> int:
     return _INTERNAL_ERROR
 
 
-def _dispatch(argv: list[str], context: Context) -> int:
+def dispatch(argv: list[str], context: Context) -> int:
+    """Carry out the command line *argv* (without the program's name); return the exit code."""
     while argv and argv[0] in ("-D", "--debug"):
         argv, context.debug = argv[1:], True
     if not argv or argv[0] in ("--help", "-h"):
@@ -62,7 +64,7 @@ def _dispatch(argv: list[str], context: Context) -> int:
         argv = ["version", "--short"]
     if argv[0] == "help":
         argv = [*argv[1:], "--help"]
-        return _print_overview() if len(argv) == 1 else _dispatch(argv, context)
+        return _print_overview() if len(argv) == 1 else dispatch(argv, context)
     found = find(argv)
     if found is None:
         return _print_group(argv)

@@ -12,43 +12,37 @@ from sandbox.engine import names, profiles
 from sandbox.engine.context import Context
 from sandbox.engine.options import RunOptions
 from sandbox.engine.resolve import Identity, resolve
-from sandbox.errors import Conflict, SbxError, UsageError
+from sandbox.errors import Conflict, UsageError
 from sandbox.spec import ContainerSpec
-from sandbox.state import Container, Containers
-
-_NEVER_RAN = 125
+from sandbox.state import Containers
 
 
 def run(arguments: Arguments, context: Context) -> int:
-    try:
+    from sandbox.engine.run import never_ran_codes
+
+    with never_ran_codes():
         return _run(arguments, context)
-    except SbxError as err:
-        # The codes below 125 belong to the container's command.
-        err.exit_code = max(err.exit_code, _NEVER_RAN)
-        raise
 
 
 def _run(arguments: Arguments, context: Context) -> int:
     from sandbox.engine.run import run as run_container
+    from sandbox.engine.spare import hand_over
 
     options = run_options(arguments, context)
     context.debug = context.debug or arguments.flag("debug")
     _check_terminal(options)
     if options.privileged:
         _say_privileged(context)
-
-    def started(container: Container) -> None:
-        if spec.detach:
-            print(container.spec.id, flush=True)
-
     with ExitStack() as stack, ExitStack() as held:
         # The image's layers stay in place until the container is written down.
         spec = _spec(options, arguments, context, held)
         cidfile = arguments.text("cidfile")
+        if cidfile is None and hand_over(spec, context):
+            return 0  # the client is another's
         if cidfile is not None:
             _write_cidfile(cidfile, spec.id)
             stack.callback(_remove_unused, cidfile)
-        code = run_container(spec, context, started, recorded=held.close)
+        code = run_container(spec, context, recorded=held.close)
         stack.pop_all()
     return code
 

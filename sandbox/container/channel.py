@@ -6,7 +6,8 @@
                         {"step": "mounted"}           the root is complete   [+ pty master]
                         {"step": "listening"}         + seccomp listener
                         {"error": …, "detail": …, "hint": …, "exit_code": …}
-    supervisor → init   {"step": "go"}
+    supervisor → init   {"step": "rehearse"}          only to one that is to wait
+                        {"step": "go"}                [+ "assignment": of a prepared container]
 
 It closes when the command is executed: end of file without an error is success.
 """
@@ -84,14 +85,19 @@ class Channel:
 
         Raises the SbxError that the other end sent instead, or one when it is gone.
         """
+        _, fds, pid = self.wait_for(step)
+        return fds, pid
+
+    def wait_for(self, *steps: str) -> tuple[dict[str, Any], list[int], int]:
+        """Receive the message of one of *steps* with all that it says; otherwise as `expect`."""
         message, fds, pid = self.receive()
         if message is None:
-            raise SbxError("the container's init ended unexpectedly", detail=f"before {step!r}")
+            raise SbxError("the container's init ended unexpectedly", detail=f"before {steps[0]!r}")
         if "error" in message:
             raise error_from(message)
-        if message.get("step") != step:
+        if message.get("step") not in steps:
             raise SbxError("the container's init and the supervisor disagree", detail=str(message))
-        return fds, pid
+        return message, fds, pid
 
     def fileno(self) -> int:
         return self.socket.fileno()

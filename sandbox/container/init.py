@@ -17,7 +17,7 @@ import socket
 from dataclasses import dataclass
 from typing import NoReturn
 
-from sandbox.container import mounting, process
+from sandbox.container import assignment, mounting, process
 from sandbox.container.channel import Channel
 from sandbox.container.plan import ContainerPlan
 from sandbox.container.reaper import run_below_reaper
@@ -35,6 +35,7 @@ from sandbox.linux.syscalls import (
     sethostname,
     unshare,
 )
+from sandbox.spec import from_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +101,9 @@ def _inner(
         uid, gid = mounting.first_ids()
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
-        _set_up(plan, root, sources)
+        texts = _set_up(plan, root, sources)
         slave = _attach_stdio(plan, ends)
-        ends.channel.expect("go")
+        plan = _assigned(plan, ends, texts)
         if plan.process.init:
             run_below_reaper()
         process.execute(
@@ -116,7 +117,8 @@ def _inner(
     os._exit(125)
 
 
-def _set_up(plan: ContainerPlan, root: int, sources: dict[str, list[int]]) -> None:
+def _set_up(plan: ContainerPlan, root: int, sources: dict[str, list[int]]) -> dict[str, int]:
+    """Carry out the mounts; return the text files, open."""
     if plan.namespaces & CLONE_NEWNET:
         loopback.bring_up()
     sethostname(plan.hostname)
@@ -130,6 +132,22 @@ def _set_up(plan: ContainerPlan, root: int, sources: dict[str, list[int]]) -> No
     mounting.enter_root(root)
     if plan.root.readonly:
         mounting.make_root_readonly()
+    return mounter.texts
+
+
+def _assigned(plan: ContainerPlan, ends: Endpoints, texts: dict[str, int]) -> ContainerPlan:
+    """Wait for the word to go; return the plan with what came with it."""
+    message, _, _ = ends.channel.wait_for("go", "rehearse")
+    if message["step"] == "rehearse":
+        process.rehearse(plan.process)
+        message, _, _ = ends.channel.wait_for("go")
+    if "assignment" in message:
+        last = from_json(assignment.Assignment, message["assignment"])
+        assignment.carry_out(last, texts)
+        plan = last.applied(plan)
+    for descriptor in texts.values():
+        os.close(descriptor)
+    return plan
 
 
 def _write_sysctls(plan: ContainerPlan, root: int) -> None:

@@ -143,6 +143,7 @@ class Mounter:
         self._root = root
         self._sources = sources
         self._files: int | None = None  # a tmpfs that holds the text files
+        self.texts: dict[str, int] = {}  # the text files by target, open for writing
 
     def carry_out(self, steps: tuple[Step, ...]) -> None:
         for step in steps:
@@ -222,14 +223,12 @@ class Mounter:
         name = step.target.strip("/").replace("/", "_")
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         file = os.open(name, flags, 0o600, dir_fd=self._files)
-        try:
-            write_all(file, step.content.encode(errors="surrogateescape"))
-            if step.owner != (0, 0):
-                with contextlib.suppress(OSError):  # not mapped
-                    os.fchown(file, *step.owner)
-            os.fchmod(file, step.mode)
-        finally:
-            os.close(file)
+        self.texts[step.target] = file
+        write_all(file, step.content.encode(errors="surrogateescape"))
+        if step.owner != (0, 0):
+            with contextlib.suppress(OSError):  # not mapped
+                os.fchown(file, *step.owner)
+        os.fchmod(file, step.mode)
         mount = open_tree(self._files, name, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)
         self._attach(mount, self._file(step.target, _FOLLOW))
 

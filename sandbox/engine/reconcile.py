@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from pathlib import Path
 
 from sandbox.engine.removal import discard
 from sandbox.linux import cgroups
@@ -21,14 +22,16 @@ def reconcile(containers: Containers) -> None:
     is on disk and in the cgroup tree. Cheap when there is nothing to do.
     """
     dead = [c for c in containers.all() if c.status.phase != "exited" and not c.running]
-    if not dead and not _half_made(containers):
+    if not dead and not _abandoned_spares(containers):
         return
     with containers.lock(shared=False):
         for container in containers.all():
             if container.status.phase != "exited" and not container.running:
                 _bury(containers, container)
-        for entry in _half_made(containers):
-            shutil.rmtree(containers.root / entry, ignore_errors=True)
+        for directory, cgroup in _abandoned_spares(containers):
+            if cgroup:
+                cgroups.remove_abandoned(cgroup)
+            shutil.rmtree(directory, ignore_errors=True)
         _release_names(containers)
 
 
@@ -49,16 +52,12 @@ def _bury(containers: Containers, container: Container) -> None:
     )
 
 
-def _half_made(containers: Containers) -> list[str]:
-    """Return the directories that a crash left without a spec."""
-    try:
-        entries = os.listdir(containers.root)
-    except FileNotFoundError:
-        return []
+def _abandoned_spares(containers: Containers) -> list[tuple[Path, str]]:
+    """Return the directories of containers whose maker has died, with their cgroups."""
     return [
-        entry
-        for entry in entries
-        if len(entry) == 64 and not (containers.root / entry / "spec.json").exists()
+        (directory, status.cgroup)
+        for directory, status in containers.spares()
+        if status.supervisor is None or not status.supervisor.alive()
     ]
 
 

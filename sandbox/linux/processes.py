@@ -87,6 +87,11 @@ def forget_command_line() -> None:
         ctypes.memset(start, 0, end - start)
 
 
+def own_pid() -> int:
+    """Return the own pid as the host's /proc shows it."""
+    return int(os.readlink("/proc/self"))
+
+
 def exited(pidfd: int, seconds: float | None = 0) -> bool:
     """True when the process has exited (a pidfd is readable then), waiting up to *seconds*."""
     poller = select.poll()

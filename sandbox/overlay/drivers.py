@@ -8,14 +8,18 @@ from fuse_overlay.config import Config
 from sandbox.spec import ContainerSpec
 
 
-def make_directories(directory: Path) -> tuple[str, str]:
-    """Create the overlay's upper and work directories in a container's *directory*."""
-    upper, work = directory / "upper", directory / "work"
+def directories(directory: Path) -> tuple[str, str]:
+    """Return the overlay's upper and work directories in a container's *directory*."""
+    return f"{directory}/upper", f"{directory}/work"
+
+
+def make_directories(directory: Path) -> None:
+    """Create them."""
+    upper, work = map(Path, directories(directory))
     # The upper's own mode and owner are those of the container's "/".
     upper.mkdir(mode=0o755, exist_ok=True)
     upper.chmod(0o755)
     work.mkdir(mode=0o700, exist_ok=True)
-    return str(upper), str(work)
 
 
 def fuse_config(spec: ContainerSpec, upper: str, work: str, *, single_uid: bool) -> Config:

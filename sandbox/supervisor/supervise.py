@@ -13,6 +13,7 @@ from typing import Any
 
 import trio
 
+from sandbox.container.assignment import Assignment
 from sandbox.container.channel import error_from
 from sandbox.errors import SbxError
 from sandbox.link import ClientLink
@@ -64,6 +65,7 @@ class Supervision:
     link: ClientLink | None
     log: LogFile | None
     hooks: Hooks
+    assignment: Assignment | None = None  # for a container that was prepared before
     outcome: Outcome = field(default_factory=Outcome)
     ended: trio.Event = field(default_factory=trio.Event)
     _control_done: trio.Event = field(default_factory=trio.Event)
@@ -118,7 +120,8 @@ class Supervision:
         if fds:
             self._master = fds[0]
             copy_window_size(0, self._master)
-        self.started.channel.send({"step": "go"})
+        last = {} if self.assignment is None else {"assignment": to_json(self.assignment)}
+        self.started.channel.send({"step": "go", **last})
         while True:
             message, fds = await self._from_init("listening")
             if message is None:
