@@ -26,8 +26,8 @@ from sandbox.build.stubs import remove_stubs
 from sandbox.engine import names, profiles
 from sandbox.engine.context import Context
 from sandbox.engine.options import RunOptions
-from sandbox.engine.resolve import Identity, resolve
 from sandbox.engine.preparation import Step
+from sandbox.engine.resolve import Identity, resolve
 from sandbox.engine.run import run
 from sandbox.image.config import ImageConfig
 from sandbox.image.image import Image

@@ -62,4 +62,4 @@ def carry_out(assignment: Assignment, texts: dict[str, int]) -> None:
         descriptor = texts.get(path)
         if descriptor is not None:
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, text.encode(), 0)
+            os.pwrite(descriptor, text.encode(errors="surrogateescape"), 0)

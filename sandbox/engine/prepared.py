@@ -94,15 +94,17 @@ class Spare:
             raise SystemExit  # it has died, and the signal is on its way
         made.spec, made.context = spec, context
         self._assignment = Assignment.of(wanted)
+        self._taker = taker
         wire.send(taker, {"taken": True})
-        taker.close()
         asked.warn(*(w for w in made.warnings if w not in asked.warnings))
 
     def run(self) -> int:
         """Be the container that was accepted; return its exit code. Raises SbxError."""
         made = self._preparation
         with never_ran_codes():
-            directory = self._containers.adopt(self._directory, made.spec, self._status)
+            # Until it is written down what the container stands on, the taker keeps that in place.
+            with self._taker:
+                directory = self._containers.adopt(self._directory, made.spec, self._status)
             self._unused.pop_all()
             return Run(made, self._started, directory, self._status, self._assignment).carry_out()
 

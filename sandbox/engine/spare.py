@@ -36,6 +36,7 @@ from sandbox.spec import ContainerSpec, from_json, to_json
 _DELAY = 0.02  # seconds
 _REMEMBERED = 16
 _MOST_SPARES = 2
+_ADOPTION_SECONDS = 10.0
 # What the last word to a prepared init carries goes in one message (`container.channel`).
 _MOST_BYTES = 48 << 10
 _LIMITS = ("NOFILE", "CORE", "FSIZE", "STACK", "AS", "DATA", "CPU", "MEMLOCK")
@@ -178,7 +179,8 @@ def dismiss(path: str) -> None:
 def hand_over(spec: ContainerSpec, context: Context) -> bool:
     """Give the client to a spare that fits *spec*; False when there is none.
 
-    When it is done, this process has nothing more to do with the client.
+    When it is done, this process has nothing more to do with the client, and the container is on
+    disk: what keeps its layers in place can be let go.
     """
     link = context.link
     wanted = _wish(spec, context) if wishes is not None and link is not None else None
@@ -203,6 +205,10 @@ def hand_over(spec: ContainerSpec, context: Context) -> bool:
             taken = bool(wire.receive(connection).get("taken"))
         except (OSError, wire.Disconnected):
             taken = False
+        if taken:
+            connection.settimeout(_ADOPTION_SECONDS)
+            with suppress(OSError):
+                connection.recv(1)  # the end of file: the container is on disk
     if taken:
         link.finished = True
     else:
