@@ -66,10 +66,13 @@ class Table:
         return "\n".join(lines + [f"  {note}" for note in self.notes])
 
 
-def by_turns(contenders: Sequence[Contender], rounds: int, *, warm_up: int = 1) -> list[Row]:
+def by_turns(
+    contenders: Sequence[Contender], rounds: int, *, warm_up: int = 1, pause: float = 0.0
+) -> list[Row]:
     """Run every contender *rounds* times, in turn, each round beginning with another one.
 
-    Seconds are returned as milliseconds.
+    *pause*: seconds before each, so that nobody pays for what the one before left to do (podman's
+    clean-up, our next spare container). Seconds are returned as milliseconds.
     """
     for contender in contenders:
         for _ in range(warm_up):
@@ -78,6 +81,7 @@ def by_turns(contenders: Sequence[Contender], rounds: int, *, warm_up: int = 1) 
     for turn in range(rounds):
         first = turn % len(contenders)
         for contender in (*contenders[first:], *contenders[:first]):
+            time.sleep(pause)
             samples[contender.name].append(_one(contender))
     return [Row(contender.name, tuple(samples[contender.name])) for contender in contenders]
 

@@ -6,9 +6,10 @@ import itertools
 from collections.abc import Iterator
 
 from bench.ground import IMAGE, Ground
-from bench.pairs import Contender, Table, by_turns
+from bench.pairs import Contender, Row, Table, by_turns
 
 NAME = "startup"
+_PAUSE = 0.3
 
 
 def measure(ground: Ground, rounds: int) -> list[Table]:
@@ -17,20 +18,27 @@ def measure(ground: Ground, rounds: int) -> list[Table]:
         Table(
             "run --rm IMAGE true, default network",
             "ms",
-            tuple(by_turns(list(_with_network(ground)), rounds)),
+            _timed(_with_network(ground), rounds),
         ),
         Table(
             "run --rm --network none IMAGE true",
             "ms",
-            tuple(by_turns(list(_without_network(ground)), rounds)),
+            _timed(_without_network(ground), rounds),
         ),
     ]
+
+
+def _timed(contenders: Iterator[Contender], rounds: int) -> tuple[Row, ...]:
+    return tuple(by_turns(list(contenders), rounds, warm_up=3, pause=_PAUSE))
 
 
 def _with_network(ground: Ground) -> Iterator[Contender]:
     if "podman" in ground.available:
         yield ground.contender("podman", ground.podman("run", "--rm", IMAGE, "true"))
     yield ground.contender("sbx hot", ground.sbx("run", "--rm", IMAGE, "true"))
+    yield ground.contender(
+        "sbx hot, none ready", ground.sbx("run", "--rm", IMAGE, "true"), SBX_SPARE="off"
+    )
     yield ground.contender("sbx cold", ground.sbx("run", "--rm", IMAGE, "true"), SBX_LAUNCHER="off")
     yield ground.contender("sbx hot, host", ground.sbx("run", "--rm", "host", "true"))
 
@@ -40,6 +48,9 @@ def _without_network(ground: Ground) -> Iterator[Contender]:
     if "podman" in ground.available:
         yield ground.contender("podman", ground.podman("run", *none, IMAGE, "true"))
     yield ground.contender("sbx hot", ground.sbx("run", *none, IMAGE, "true"))
+    yield ground.contender(
+        "sbx hot, none ready", ground.sbx("run", *none, IMAGE, "true"), SBX_SPARE="off"
+    )
     yield ground.contender("sbx cold", ground.sbx("run", *none, IMAGE, "true"), SBX_LAUNCHER="off")
     yield ground.contender(
         "sbx hot, kernel overlay", ground.sbx("run", *none, "--overlay", "kernel", IMAGE, "true")
