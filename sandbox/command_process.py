@@ -57,6 +57,21 @@ def run_warm(
     _run_command(ClientLink(connection), request["argv"], user, in_storage=True)
 
 
+def rehearse(user: User) -> None:
+    """Go through the first steps of a command once, changing nothing.
+
+    A process shares its pages with the one that it was forked from until it writes to them (and
+    Python writes wherever it looks); what is looked at here is this process's own already.
+    """
+    from contextlib import suppress
+
+    from sandbox.cli import run
+    from sandbox.engine.context import Context
+
+    with suppress(SbxError):
+        run.rehearse(Context.create(os.environ, user, None, in_storage=True))
+
+
 def run_spare(wish: Wish, user: User, launcher: int) -> NoReturn:
     """Prepare a container like *wish*, in a fork of the launcher, for whoever wants one next."""
     from contextlib import ExitStack

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import gc
+import math
 import os
 import select
 import signal
@@ -21,11 +22,20 @@ from sandbox import call, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sandbox.engine.spare import SpareMaker, Wish
+    from collections.abc import Sequence
+    from typing import Protocol
+
+    from sandbox.engine.spare import Wish
     from sandbox.linux.storage_userns import User
+
+    class Closeable(Protocol):
+        def close(self) -> None: ...
+
 
 _IDLE_SECONDS = 600.0
 _CHECK_SECONDS = 5.0
+_WORKER_DELAY = 0.05
+_WORKER_SECONDS = 1.0
 # These look at the host as the user sees it, not from the storage namespace.
 _ON_HOST = ("doctor",)
 
@@ -124,37 +134,96 @@ def _serve(listener: socket.socket, path: str, user: User) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     own = os.stat(path).st_ino
     last = time.monotonic()
-    spares = SpareMaker(os.path.dirname(path))
+    spares, worker = SpareMaker(os.path.dirname(path)), Worker()
     while time.monotonic() - last < _IDLE_SECONDS:
-        wait = min(_CHECK_SECONDS, spares.due_in())
+        wait = min(_CHECK_SECONDS, spares.due_in(), worker.due_in())
         readable, _, _ = select.select([listener.fileno(), spares.fileno()], [], [], wait)
         if spares.fileno() in readable:
             spares.hear()
         if listener.fileno() not in readable:
             if wish := spares.due():
-                _fork_spare(wish, listener, spares, user)
+                _fork_spare(wish, (listener, spares, worker), user)
+            elif worker.due_in() <= 0:
+                worker.fork((listener, spares), user)
             if not readable and not _is_ours(path, own):
                 return
             continue
         last = time.monotonic()
         connection, _ = listener.accept()
-        if call.peer_uid(connection) != os.getuid():
-            connection.close()
-            continue
-        if os.fork() == 0:
-            listener.close()
-            spares.close()
-            _become_command(connection, user)
-        connection.close()
+        with connection:
+            if call.peer_uid(connection) != os.getuid() or worker.take(connection):
+                continue
+            if os.fork() == 0:
+                for ours in (listener, spares, worker):
+                    ours.close()
+                _become_command(connection, user)
 
 
-def _fork_spare(wish: Wish, listener: socket.socket, spares: SpareMaker, user: User) -> None:
+class Worker:
+    """A process forked ahead, for the next command: its fork and first steps cost nobody's time.
+
+    It is made a moment after the last one was taken, so as not to be in that one's way.
+    """
+
+    def __init__(self) -> None:
+        self._orders: socket.socket | None = None
+        self._due = time.monotonic()
+
+    def due_in(self) -> float:
+        """Return the seconds until one is to be forked; much when one is there."""
+        return max(self._due - time.monotonic(), 0.0) if self._orders is None else math.inf
+
+    def fork(self, others: Sequence[Closeable], user: User) -> None:
+        """Fork one; *others* are the launcher's, to be closed in it."""
+        self._orders, theirs = socket.socketpair()
+        self._orders.settimeout(_WORKER_SECONDS)
+        with theirs:
+            if os.fork() == 0:
+                for other in (*others, self):
+                    other.close()
+                _be_worker(theirs, user)
+
+    def take(self, connection: socket.socket) -> bool:
+        """Give it a client; False when there is none, or it does not answer."""
+        orders, self._orders = self._orders, None
+        self._due = time.monotonic() + _WORKER_DELAY
+        if orders is None:
+            return False
+        with orders:
+            try:
+                socket.send_fds(orders, [b"client"], [connection.fileno()])
+                # It has to say so: one that was killed before it looked has not taken anybody.
+                return bool(orders.recv(1))
+            except OSError:
+                return False
+
+    def close(self) -> None:
+        if self._orders is not None:
+            self._orders.close()
+
+
+def _be_worker(orders: socket.socket, user: User) -> None:
+    from sandbox import command_process
+
+    try:
+        command_process.rehearse(user)
+        with orders:
+            _, fds, _, _ = socket.recv_fds(orders, 16, 1)
+            if not fds:
+                os._exit(0)  # the launcher has ended
+            orders.send(b"t")
+        _become_command(socket.socket(fileno=fds[0]), user)
+    finally:
+        os._exit(1)
+
+
+def _fork_spare(wish: Wish, others: Sequence[Closeable], user: User) -> None:
     launcher = os.getpid()
     if os.fork() == 0:
         from sandbox import command_process
 
-        listener.close()
-        spares.close()
+        for other in others:
+            other.close()
         command_process.run_spare(wish, user, launcher)
 
 

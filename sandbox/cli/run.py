@@ -13,7 +13,7 @@ from sandbox.engine.context import Context
 from sandbox.engine.options import RunOptions
 from sandbox.engine.resolve import Identity, resolve
 from sandbox.errors import Conflict, UsageError
-from sandbox.spec import ContainerSpec
+from sandbox.spec import ContainerSpec, to_json
 from sandbox.state import Containers
 
 
@@ -45,6 +45,15 @@ def _run(arguments: Arguments, context: Context) -> int:
         code = run_container(spec, context, recorded=held.close)
         stack.pop_all()
     return code
+
+
+def rehearse(context: Context) -> None:
+    """Do all of a run that changes nothing (`command_process.rehearse`). Raises SbxError."""
+    from sandbox.cli.parser import parse
+
+    arguments = parse(COMMAND, ["--rm", "host", "true"])
+    with ExitStack() as held:
+        to_json(_spec(run_options(arguments, context), arguments, context, held))
 
 
 def _spec(

@@ -19,7 +19,7 @@ from sandbox.engine.run import Run, never_ran_codes
 from sandbox.engine.spare import Wish, address
 from sandbox.linux.processes import ProcessRef, exited, own_pid
 from sandbox.linux.syscalls import PR_SET_PDEATHSIG, prctl
-from sandbox.spec import ContainerSpec, from_json
+from sandbox.spec import ContainerSpec, from_json, to_json
 from sandbox.state import Containers, Status
 
 _UNUSED_SECONDS = 300.0
@@ -57,8 +57,19 @@ class Spare:
             self._containers.write_status(self._directory, self._status)
         made.wait_connected()
         self._started.channel.send({"step": "rehearse"})
-        _rehearse()
+        self._rehearse()
         self._end_with_launcher()
+
+    def _rehearse(self) -> None:
+        """Go once through what is done when somebody comes, changing nothing
+        (`command_process.rehearse` tells what for)."""
+        import trio
+
+        spec = from_json(ContainerSpec, to_json(self._preparation.spec))
+        plan = Preparation(spec, self._context, self._stack).plan(self._directory)
+        to_json(Assignment.of(plan))
+        fits(self._plan, plan)
+        trio.run(trio.lowlevel.checkpoint)
 
     def wait_for_taker(self) -> tuple[socket.socket, dict[str, Any], list[int]]:
         """Return who wants it and what they sent; SystemExit when nobody came for long."""
@@ -129,14 +140,6 @@ class Spare:
         prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != self._launcher:
             raise SystemExit
-
-
-def _rehearse() -> None:
-    """Go through an event loop's start once, so that this process's copies of its pages are made:
-    forked from the launcher, it shares them until it writes to them."""
-    import trio
-
-    trio.run(trio.lowlevel.checkpoint)
 
 
 def _leave(_number: int, _frame: object) -> NoReturn:

@@ -33,7 +33,7 @@ from sandbox import call, wire
 from sandbox.engine.context import Context
 from sandbox.spec import ContainerSpec, from_json, to_json
 
-_DELAY = 0.02  # seconds
+_DELAY = 0.03  # seconds
 _REMEMBERED = 16
 _MOST_SPARES = 2
 _ADOPTION_SECONDS = 10.0
