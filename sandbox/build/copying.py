@@ -152,10 +152,7 @@ class _Copier:
                 yield from self._unpack(archive, target)
                 return
         above = place if node.is_directory else posixpath.dirname(place)
-        if node.is_directory and self.writer.kind(place) is None:
-            yield from self.writer.directories(posixpath.dirname(place), *self.new_owner)
-        else:
-            yield from self.writer.directories(above, *self.new_owner)
+        yield from self.writer.directories(above, *self.new_owner)
         for selected in files_of(self.tree, source, self.excludes):
             yield from self._selected(selected, place)
 
@@ -163,8 +160,8 @@ class _Copier:
         node, writer = selected.node, self.writer
         path = _joined(place, selected.name)
         if node.is_directory:
-            # The attributes of a source's own directory don't go onto one that was there.
-            if not selected.name and writer.kind(place) == "dir":
+            # What is copied of a directory is what is in it: its own attributes are not.
+            if not selected.name:
                 return
             yield from writer.directory(path, self._attributes(node))
             return

@@ -230,6 +230,8 @@ class Mounter:
                 os.fchown(file, *step.owner)
         os.fchmod(file, step.mode)
         mount = open_tree(self._files, name, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)
+        if step.mode & 0o111:
+            mount_setattr(mount, "", AT_EMPTY_PATH, attr_clr=MOUNT_ATTR_NOEXEC)
         self._attach(mount, self._file(step.target, _FOLLOW))
 
     def _mask(self, target: str) -> None:
