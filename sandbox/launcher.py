@@ -37,7 +37,7 @@ _CHECK_SECONDS = 5.0
 _WORKER_DELAY = 0.05
 _WORKER_SECONDS = 1.0
 # These look at the host as the user sees it, not from the storage namespace.
-_ON_HOST = ("doctor",)
+_ON_HOST = ("doctor", "top")
 
 
 def spawn(key: str) -> None:

@@ -2,7 +2,7 @@
 
 Each container is a directory below `Paths.containers`, named by its id:
 
-    spec.json    the ContainerSpec, written once
+    spec.json    the ContainerSpec: written once, but for `rename` and `update`
     status.json  the Status, replaced whole (write aside, fsync, rename)
     log.jsonl    output in docker's json-file format, rotated
     upper/ work/ the overlay's own directories
@@ -31,7 +31,8 @@ from sandbox.linux.processes import ProcessRef
 from sandbox.paths import Paths, make_private
 from sandbox.spec import ContainerSpec, from_json, to_json
 
-Phase = Literal["created", "running", "exited"]
+# "starting": it was there before, so what a crash leaves of it is kept.
+Phase = Literal["created", "starting", "running", "exited"]
 SPARE = "spare-"
 # Names as docker allows them.
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
@@ -58,6 +59,7 @@ class Status:
     started_at: float | None = None  # seconds since the epoch
     finished_at: float | None = None
     exit_code: int | None = None
+    paused: bool = False
     oom_killed: bool = False
     timed_out: bool = False
     error: str = ""  # why it did not start or was ended by sbx
@@ -83,6 +85,15 @@ class Container:
         return self.status.phase != "exited" and supervisor is not None and supervisor.alive()
 
     @property
+    def abandoned(self) -> bool:
+        """True when its supervisor died without telling how it ended."""
+        return (
+            self.status.phase != "exited"
+            and self.status.supervisor is not None
+            and not self.status.supervisor.alive()
+        )
+
+    @property
     def log(self) -> Path:
         return self.directory / "log.jsonl"
 
@@ -98,7 +109,8 @@ class Containers:
     def create(self, spec: ContainerSpec, status: Status) -> Path:
         """Claim the name and write the spec; return the container's directory.
 
-        *status* names the supervisor: the process whose end will be the container's.
+        *status* names the supervisor: the process whose end will be the container's; without one it
+        waits to be started.
 
         Raises Conflict when the name is in use, InvalidSpec when it is not a name.
         """
@@ -120,14 +132,10 @@ class Containers:
 
     def adopt(self, directory: Path, spec: ContainerSpec, status: Status) -> Path:
         """Make *directory*, of a spare, that of the container *spec*. Raises as `create`."""
-        if not _NAME.fullmatch(spec.name):
-            raise InvalidSpec(
-                f"invalid container name {spec.name!r}",
-                hint="use letters, digits, '_', '.' and '-'; begin with a letter or a digit",
-            )
+        check_name(spec.name)
         make_private(self.names)
         self.write_status(directory, status)
-        write_atomically(directory / "spec.json", json.dumps(to_json(spec)), durable=False)
+        self.write_spec(directory, spec)
         for shared in (True, False):
             with self.lock(shared=shared):
                 if self._claim(spec, alone=not shared):
@@ -141,6 +149,39 @@ class Containers:
             for entry in os.listdir(self.root):
                 if entry.startswith(SPARE):
                     yield self.root / entry, self.read_status(self.root / entry)
+
+    def claim(self, container_id: str, supervisor: ProcessRef) -> Container:
+        """Make *supervisor* that of a container which does not run, and return it as it was.
+
+        Raises Conflict when it runs, or is just being started by somebody else.
+        """
+        with self.lock(shared=False):
+            container = self.load(container_id)
+            if container.running:
+                raise Conflict(f"container {container.spec.name} is running already")
+            self.write_status(container.directory, Status(phase="starting", supervisor=supervisor))
+        return container
+
+    def rename(self, container: Container, name: str) -> None:
+        """Give *container* another name. Raises Conflict, InvalidSpec, NotFound."""
+        check_name(name)
+        with self.lock(shared=False):
+            spec = self.load(container.spec.id).spec
+            if spec.name == name:
+                raise Conflict(f"container {name} has this name already")
+            renamed = dataclasses.replace(spec, name=name)
+            self._claim(renamed, alone=True)
+            self.write_spec(container.directory, renamed)
+            self.release_name(spec)
+
+    def release_name(self, spec: ContainerSpec) -> None:
+        """Let others have the name that *spec* has, if it is still this container's."""
+        link = self.names / spec.name
+        try:
+            if os.readlink(link) == spec.id:
+                link.unlink()
+        except OSError:
+            pass
 
     @contextmanager
     def lock(self, *, shared: bool) -> Iterator[None]:
@@ -186,6 +227,9 @@ class Containers:
         except FileNotFoundError:
             return Status()
 
+    def write_spec(self, directory: Path, spec: ContainerSpec) -> None:
+        write_atomically(directory / "spec.json", json.dumps(to_json(spec)), durable=False)
+
     def write_status(self, directory: Path, status: Status) -> None:
         write_atomically(directory / "status.json", json.dumps(to_json(status)), durable=False)
 
@@ -227,6 +271,15 @@ class Containers:
         if not matches:
             raise NotFound(f"no such container: {reference}", hint="sbx ps -a")
         return self.load(matches[0])
+
+
+def check_name(name: str) -> None:
+    """Raise InvalidSpec when *name* is none for a container."""
+    if not _NAME.fullmatch(name):
+        raise InvalidSpec(
+            f"invalid container name {name!r}",
+            hint="use letters, digits, '_', '.' and '-'; begin with a letter or a digit",
+        )
 
 
 def write_atomically(path: Path, content: str | bytes, *, durable: bool = True) -> None:

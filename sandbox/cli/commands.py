@@ -28,14 +28,24 @@ _SBX = "This machine"
 
 COMMANDS = {
     "run": Entry(_RUN, "run", "Run a command in a new container"),
+    "create": Entry(_RUN, "create", "Create a new container, and do not start it"),
+    "start": Entry(_RUN, "start", "Start one or more stopped containers"),
     "exec": Entry(_RUN, "exec_", "Run a command in a running container"),
+    "attach": Entry(_RUN, "attach", "Attach to a running container's input and output"),
     "ps": Entry(_CONTAINERS, "ps", "List containers"),
     "logs": Entry(_CONTAINERS, "logs", "Fetch the logs of a container"),
     "stop": Entry(_CONTAINERS, "stop", "Stop one or more running containers"),
+    "restart": Entry(_CONTAINERS, "restart", "Restart one or more containers"),
+    "pause": Entry(_CONTAINERS, "pause", "Pause all processes within one or more containers"),
+    "unpause": Entry(_CONTAINERS, "unpause", "Unpause all processes within one or more containers"),
     "kill": Entry(_CONTAINERS, "kill", "Kill one or more running containers"),
     "wait": Entry(_CONTAINERS, "wait", "Block until containers stop, then print their exit codes"),
     "rm": Entry(_CONTAINERS, "rm", "Remove one or more containers", in_userns=True),
     "inspect": Entry(_CONTAINERS, "inspect", "Show all that is known of containers or images"),
+    "rename": Entry(_CONTAINERS, "rename", "Rename a container"),
+    "update": Entry(_CONTAINERS, "update", "Update the limits of one or more containers"),
+    "top": Entry(_CONTAINERS, "top", "Display the running processes of a container"),
+    "stats": Entry(_CONTAINERS, "stats", "Display what containers use of the machine"),
     "port": Entry(_CONTAINERS, "port", "List the published ports of a container"),
     "diff": Entry(_CONTAINERS, "diff", "Show what a container changed in its root file system"),
     "export": Entry(_CONTAINERS, "export", "Export a container's file system as a tar archive"),
@@ -84,8 +94,9 @@ COMMANDS = {
 
 # docker's management commands are other names for the same things.
 _CONTAINER_COMMANDS = (
-    *("commit", "diff", "exec", "export", "inspect", "kill", "logs", "port", "rm", "run", "stop"),
-    "wait",
+    *("attach", "commit", "create", "diff", "exec", "export", "inspect", "kill", "logs", "pause"),
+    *("port", "rename", "restart", "rm", "run", "start", "stats", "stop", "top", "unpause"),
+    *("update", "wait"),
 )
 ALIASES = {
     "container ls": "ps",

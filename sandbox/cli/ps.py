@@ -104,8 +104,9 @@ def row(
 def status_text(container: Container, now: float) -> str:
     """Return `Up 3 seconds`, `Exited (0) 2 minutes ago` or `Created`."""
     status, state = container.status, state_of(container)
-    if state == "running":
-        return f"Up {human.duration(now - (status.started_at or container.spec.created))}"
+    if state in ("running", "paused"):
+        up = f"Up {human.duration(now - (status.started_at or container.spec.created))}"
+        return f"{up} (Paused)" if state == "paused" else up
     if state == "created":
         return "Created"
     ended = human.ago(status.finished_at or container.spec.created, now)

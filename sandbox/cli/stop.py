@@ -14,7 +14,7 @@ def run(arguments: Arguments, context: Context) -> int:
     from sandbox.engine import containers
 
     given = arguments.text("timeout") or arguments.text("time")
-    timeout = None if given is None else _timeout(given)
+    timeout = None if given is None else stop_timeout(given)
     signal = arguments.text("signal")
     number = None if signal is None else parse_signal(signal)
 
@@ -24,7 +24,7 @@ def run(arguments: Arguments, context: Context) -> int:
     return for_each_container(arguments.positionals, context, stop)
 
 
-def _timeout(text: str) -> float:
+def stop_timeout(text: str) -> float:
     """Return the seconds of --timeout; -1 waits for ever."""
     return -1.0 if text == "-1" else parse_duration(text, "timeout")
 

@@ -41,6 +41,10 @@ def exec_(container: Container, options: ExecOptions, context: Context) -> int:
     status = container.status
     if not container.running or status.init is None or status.supervisor is None:
         raise Conflict(f"container {container.spec.name} is not running")
+    if status.paused:
+        raise Conflict(
+            f"container {container.spec.name} is paused", hint=f"sbx unpause {container.spec.name}"
+        )
     if context.in_storage and not context.shares_storage_with(status.supervisor):
         # The launcher is younger than the container and lives in a namespace beside it.
         context.run_cold()

@@ -19,7 +19,9 @@ _PORT = re.compile(r"(?P<ip>.*):(?P<host>\d+)->(?P<container>\d+/(?:tcp|udp))")
 def state_of(container: Container) -> str:
     """Return docker's word for what the container is doing."""
     if container.running:
-        return "created" if container.status.phase == "created" else "running"
+        if container.status.phase in ("created", "starting"):
+            return "created"
+        return "paused" if container.status.paused else "running"
     return "created" if container.status.phase == "created" else "exited"
 
 
@@ -47,11 +49,11 @@ def inspect(container: Container) -> dict[str, Any]:
 
 def _state(container: Container) -> dict[str, Any]:
     status = container.status
-    running = state_of(container) == "running"
+    running = state_of(container) in ("running", "paused")
     return {
         "Status": state_of(container),
         "Running": running,
-        "Paused": False,
+        "Paused": status.paused,
         "Restarting": False,
         "OOMKilled": status.oom_killed,
         "Dead": False,

@@ -19,7 +19,7 @@ def paused(container: Container) -> Iterator[None]:
     Where that is not possible, it is said, and the container goes on. A child thaws it, also when
     this process is killed meanwhile.
     """
-    if not container.running:
+    if not container.running or container.status.paused:
         yield
         return
     cgroup = Cgroup(container.status.cgroup) if container.status.cgroup else None

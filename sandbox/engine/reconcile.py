@@ -21,12 +21,12 @@ def reconcile(containers: Containers) -> None:
     The kernel has ended their processes and mounts already (see `overlay.guard`); what is left
     is on disk and in the cgroup tree. Cheap when there is nothing to do.
     """
-    dead = [c for c in containers.all() if c.status.phase != "exited" and not c.running]
+    dead = any(container.abandoned for container in containers.all())
     if not dead and not _abandoned_spares(containers):
         return
     with containers.lock(shared=False):
         for container in containers.all():
-            if container.status.phase != "exited" and not container.running:
+            if container.abandoned:
                 _bury(containers, container)
         for directory, cgroup in _abandoned_spares(containers):
             if cgroup:

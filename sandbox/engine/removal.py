@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
 
 from sandbox.engine.volumes import remove_anonymous
-from sandbox.spec import ContainerSpec
+from sandbox.spec import ContainerSpec, from_json
 from sandbox.state import Containers
 
 _TRASH = ".trash-"
@@ -20,15 +21,18 @@ def discard(containers: Containers, directory: Path, spec: ContainerSpec) -> Non
         directory.rename(trash)
     except FileNotFoundError:
         return
-    link = containers.names / spec.name
-    try:
-        if os.readlink(link) == spec.id:
-            link.unlink()
-    except OSError:
-        pass
+    containers.release_name(_renamed(trash) or spec)
     remove_tree(trash)
     if spec.remove:
         remove_anonymous(spec, containers.paths)
+
+
+def _renamed(trash: Path) -> ContainerSpec | None:
+    """Return the spec as it is on disk: a supervisor does not know of a `rename`."""
+    try:
+        return from_json(ContainerSpec, json.loads((trash / "spec.json").read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def remove_tree(tree: Path) -> None:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from sandbox.container.assignment import Assignment
 from sandbox.engine import spare
 from sandbox.engine.context import Context
 from sandbox.engine.enforcement import enforced
+from sandbox.engine.live import LiveContainer
 from sandbox.engine.preparation import Preparation, Step
 from sandbox.engine.removal import discard
 from sandbox.errors import SbxError
@@ -22,13 +24,15 @@ from sandbox.linux.processes import ProcessRef, own_pid
 from sandbox.linux.syscalls import set_name
 from sandbox.paths import make_private
 from sandbox.spec import ContainerSpec, to_json
-from sandbox.state import Containers, Status
+from sandbox.state import Container, Containers, Status
 from sandbox.supervisor.start import Started
 
 if TYPE_CHECKING:
     from sandbox.supervisor.supervise import Outcome
 
 _NEVER_RAN = 125
+# How long the supervisor of a container that has ended may still deliver output.
+_LAST_SECONDS = 10.0
 
 
 def run(
@@ -59,6 +63,57 @@ def run(
         return Run(preparation, started, directory, status).carry_out()
 
 
+def start_again(
+    container_id: str,
+    context: Context,
+    on_running: Callable[[], None] = lambda: None,
+    *,
+    attach: bool,
+    feed: bool = False,
+) -> int:
+    """Run a container that was created, or has ended, on what it wrote; return its exit code.
+
+    As `run`, but what fails is kept in its status. With *attach* its output is the client's, with
+    *feed* its input as well. Raises Conflict when it runs.
+    """
+    context.enter_storage()
+    with ExitStack() as stack:
+        containers = Containers(context.paths)
+        last = containers.load(container_id)
+        if not last.running and last.status.supervisor is not None:
+            # What it does last is to remove its socket.
+            last.status.supervisor.wait(_LAST_SECONDS)
+        before = containers.claim(container_id, ProcessRef.of(own_pid()))
+        try:
+            spec = dataclasses.replace(before.spec, detach=not attach)
+            preparation = Preparation(spec, context, stack)
+            plan = preparation.plan(before.directory)
+            started = preparation.start(plan, before.directory)
+        except BaseException as err:
+            _put_back(containers, before, err)
+            raise
+        again = Again(before, on_running, feed)
+        status = containers.read_status(before.directory)
+        return Run(preparation, started, before.directory, status, again=again).carry_out()
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """A container that is started, not made."""
+
+    before: Container  # as it was until now
+    on_running: Callable[[], None]
+    feed: bool
+
+
+def _put_back(containers: Containers, before: Container, err: BaseException) -> None:
+    """It did not run: leave what was there before, and why."""
+    message = err.message if isinstance(err, SbxError) else type(err).__name__
+    code = getattr(err, "exit_code", _NEVER_RAN)
+    status = dataclasses.replace(before.status, error=message, exit_code=code)
+    containers.write_status(before.directory, status)
+
+
 @contextmanager
 def never_ran_codes() -> Iterator[None]:
     """Let errors have docker's exit codes: those below 125 belong to the container's command."""
@@ -79,6 +134,7 @@ class Run:
         directory: Path,
         status: Status,
         assignment: Assignment | None = None,
+        again: Again | None = None,
     ) -> None:
         self.spec = preparation.spec
         self.context = preparation.context
@@ -88,6 +144,8 @@ class Run:
         self.directory = directory
         self.status = status
         self.assignment = assignment
+        self.again = again
+        self._live: LiveContainer | None = None
         self._ran = False
 
     def carry_out(self) -> int:
@@ -95,16 +153,22 @@ class Run:
         set_name("sbx-supervisor")
         try:
             outcome = self._supervise()
-        except BaseException:
-            # It never ran: as with `docker run` there is nothing to look at afterwards.
-            discard(self.containers, self.directory, self.spec)
+        except BaseException as err:
+            self._undo(err)
             raise
         if outcome.error is not None and not self._ran:
-            discard(self.containers, self.directory, self.spec)
+            self._undo(outcome.error)
             raise outcome.error
         if outcome.error is not None:
             print(outcome.error.describe(), file=sys.stderr)
         return outcome.exit_code
+
+    def _undo(self, err: BaseException) -> None:
+        if self.again is not None:
+            _put_back(self.containers, self.again.before, err)
+        else:
+            # It never ran: as with `docker run` there is nothing to look at afterwards.
+            discard(self.containers, self.directory, self.spec)
 
     def _supervise(self) -> Outcome:
         # Imported here: the container's init is at work meanwhile, on another processor.
@@ -122,12 +186,15 @@ class Run:
             over=preparation.network.close,
             ended=self._ended,
             control=control_path(self.context, spec.id),
+            request=lambda request: self._live.answer(request) if self._live else None,
             explain=preparation.explain,
             changes_wanted=not spec.remove or preparation.step is not None,
         )
         supervision = Supervision(
             spec, self.started, self.context.link, log, hooks, self.assignment
         )
+        supervision.input_once = not (self.again.before.spec if self.again else spec).detach
+        supervision.feeds_input = self.again is None or self.again.feed
         return trio.run(supervision.run, restrict_keyboard_interrupt_to_checkpoints=True)
 
     def _running(self) -> None:
@@ -143,6 +210,12 @@ class Run:
             enforced=enforced(self.spec.limits, self.preparation.enforcement),
             not_enforced=self.preparation.enforcement.missing,
         )
+        container = Container(self.directory, self.spec, self.status)
+        cgroup = self.preparation.cgroup
+        self._live = LiveContainer(self.containers, container, cgroup, self._set_status)
+        if self.again is not None:
+            self.again.on_running()
+            return
         if self.spec.detach:
             print(self.spec.id, flush=True)
             if self.context.link is not None:
@@ -178,6 +251,7 @@ class Run:
             return
         self._set_status(
             phase="exited",
+            paused=False,
             finished_at=time.time(),
             exit_code=outcome.exit_code,
             oom_killed=oom_killed,
@@ -186,9 +260,10 @@ class Run:
             error=error,
         )
 
-    def _set_status(self, **changes: Any) -> None:
+    def _set_status(self, **changes: Any) -> Status:
         self.status = dataclasses.replace(self.status, **changes)
         self.containers.write_status(self.directory, self.status)
+        return self.status
 
 
 def control_path(context: Context, container_id: str) -> Path:

@@ -6,6 +6,7 @@ import fcntl
 import struct
 import termios
 from collections.abc import Callable
+from contextlib import suppress
 
 import trio
 
@@ -54,3 +55,13 @@ def copy_window_size(source: int, target: int) -> None:
         fcntl.ioctl(target, termios.TIOCSWINSZ, size)
     except OSError:
         pass  # not a terminal, or it hung up
+
+
+def set_window_size(terminal: int, rows: int, columns: int) -> None:
+    """Give *terminal* a size. Raises ValueError for what is none."""
+    try:
+        size = struct.pack("4H", rows, columns, 0, 0)
+    except struct.error as err:
+        raise ValueError(str(err)) from err
+    with suppress(OSError):
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, size)

@@ -32,6 +32,7 @@ class Sink:
         self._waits = descriptor is not None and not _never_blocks(descriptor)
         self._limit = _CHUNK
         self._socket: socket.socket | None = None
+        self._own: int | None = None  # an open file of ours, to be closed
         if descriptor is not None and self._waits:
             self._open_anew(descriptor)
 
@@ -42,7 +43,7 @@ class Sink:
             return
         flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
         try:
-            self._descriptor = os.open(f"/proc/self/fd/{descriptor}", flags)
+            self._descriptor = self._own = os.open(f"/proc/self/fd/{descriptor}", flags)
         except OSError:  # somebody else's terminal, after su(1)
             self._limit = _PIPE_ATOMIC if stat.S_ISFIFO(mode) else _TTY_ATOMIC
 
@@ -58,6 +59,8 @@ class Sink:
                         view = view[self._put(self._descriptor, view[: self._limit]) :]
                     except BlockingIOError:
                         await trio.lowlevel.wait_writable(self._descriptor)
+        except trio.ClosedResourceError:
+            pass  # detached meanwhile
         except (BrokenPipeError, ConnectionResetError):
             self.broken = True
         except OSError:
@@ -73,10 +76,46 @@ class Sink:
         self._descriptor = None
         if self._scope is not None:
             self._scope.cancel()
+        if self._socket is not None:
+            self._socket.close()
+        own, self._own = self._own, None
+        if own is not None:
+            # The reader must see the end.
+            trio.lowlevel.notify_closing(own)
+            os.close(own)
+
+
+class FanOut:
+    """Where output goes: a client's sink, and those of others who attached later."""
+
+    def __init__(self, first: Sink) -> None:
+        self._first = first
+        self._others: list[Sink] = []
+
+    @property
+    def broken(self) -> bool:
+        """True when the first reader closed its end and nobody else reads."""
+        return self._first.broken and not self._others
+
+    async def write(self, data: bytes) -> None:
+        for sink in (self._first, *self._others):
+            await sink.write(data)
+
+    def add(self, sink: Sink) -> None:
+        self._others.append(sink)
+
+    def remove(self, sink: Sink) -> None:
+        """Let go of a sink; a write of it that waits is given up."""
+        self._others.remove(sink)
+        sink.detach()
+
+    def detach(self) -> None:
+        """The first client is gone."""
+        self._first.detach()
 
 
 async def copy_output(
-    source: int, sink: Sink, seen: Callable[[bytes], bytes], *, close: bool = True
+    source: int, sink: FanOut, seen: Callable[[bytes], bytes], *, close: bool = True
 ) -> None:
     """Copy from *source* (ours, made non-blocking) to *sink* until its end.
 

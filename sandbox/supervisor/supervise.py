@@ -19,13 +19,17 @@ from sandbox.errors import SbxError
 from sandbox.link import ClientLink
 from sandbox.spec import ContainerSpec, to_json
 from sandbox.state import Denial
-from sandbox.supervisor.client_session import ClientSession, copy_window_size
-from sandbox.supervisor.control import listen
+from sandbox.supervisor.client_session import (
+    ClientSession,
+    copy_window_size,
+    set_window_size,
+)
+from sandbox.supervisor.control import Peer, listen
 from sandbox.supervisor.denials import DenialRecorder, Explain
 from sandbox.supervisor.detach_keys import DetachKeys
 from sandbox.supervisor.log_file import LogFile
 from sandbox.supervisor.start import Started
-from sandbox.supervisor.streams import Sink, copy_input, copy_output
+from sandbox.supervisor.streams import FanOut, Sink, copy_input, copy_output
 
 # With the last process the kernel unmounts; the overlay server then writes back what is dirty.
 _UNMOUNT_SECONDS = 30.0
@@ -52,6 +56,7 @@ class Hooks:
     over: Callable[[], None]  # pid 1 has ended: release what was there for it
     ended: Callable[[Outcome], None]  # all is over but output on its way to the client
     control: Path | None  # where to listen for other commands
+    request: Callable[[dict[str, Any]], dict[str, Any] | None] = lambda _: None  # see `control`
     explain: Explain | None = None  # what a denied call was, where the filter notifies
     changes_wanted: bool = True  # the upper is read later: all that is dirty has to reach it
 
@@ -67,13 +72,18 @@ class Supervision:
     hooks: Hooks
     assignment: Assignment | None = None  # for a container that was prepared before
     outcome: Outcome = field(default_factory=Outcome)
+    feeds_input: bool = True  # what is typed here goes in, where the spec has standard input open
+    input_once: bool = True  # the end of input from one who attached is that of the container's
     ended: trio.Event = field(default_factory=trio.Event)
     _control_done: trio.Event = field(default_factory=trio.Event)
     _guard_gone: trio.Event = field(default_factory=trio.Event)
     _is_over: bool = False
     _output: int = 0
     _master: int | None = None
-    _sinks: tuple[Sink, Sink] = field(default_factory=lambda: (Sink(None), Sink(None)))
+    _sinks: tuple[FanOut, FanOut] = field(
+        default_factory=lambda: (FanOut(Sink(None)), FanOut(Sink(None)))
+    )
+    _delivered: trio.Event = field(default_factory=trio.Event)
     _input_scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     _denials: DenialRecorder | None = None
     _client: ClientSession | None = None
@@ -99,6 +109,7 @@ class Supervision:
             # A client that reads slowly gets all of it, however long that takes.
             if self._pumps is not None:
                 await self._pumps.wait()
+            self._delivered.set()
             await self._control_done.wait()
             nursery.cancel_scope.cancel()
         return self.outcome
@@ -109,7 +120,9 @@ class Supervision:
                 task_status.started()
             else:
                 path = self.hooks.control
-                await listen(path, self._answer, self.ended, task_status=task_status)
+                await listen(
+                    path, self._answer, self.ended, self._delivered, task_status=task_status
+                )
         finally:
             self._control_done.set()
 
@@ -157,17 +170,17 @@ class Supervision:
     def _start_streams(self, nursery: trio.Nursery) -> None:
         started, attached = self.started, self.link is not None and not self.spec.detach
         out, err = (1, 2) if attached else (None, None)
-        self._sinks = (Sink(out), Sink(err))
+        self._sinks = (FanOut(Sink(out)), FanOut(Sink(err)))
         self._pumps = trio.Event()
         nursery.start_soon(self._pump_all, self._pumps)
         if not attached:
-            if started.stdin is not None and not self.spec.interactive:
-                os.close(started.stdin)
+            if not self.spec.interactive:
+                self._close_input()
             return
         if self._master is not None:
-            if self.spec.interactive:
+            if self.spec.interactive and self.feeds_input:
                 nursery.start_soon(self._type, self._master)
-        elif started.stdin is not None:
+        elif started.stdin is not None and self.feeds_input:
             nursery.start_soon(self._feed, started.stdin)
 
     async def _pump_all(self, done: trio.Event) -> None:
@@ -183,7 +196,7 @@ class Supervision:
                 pumps.start_soon(self._pump, started.stderr, err, "stderr")
         done.set()
 
-    async def _pump(self, source: int, sink: Sink, stream: str) -> None:
+    async def _pump(self, source: int, sink: FanOut, stream: str) -> None:
         def seen(data: bytes) -> bytes:
             data = self._within_limit(data)
             if self.log is not None:
@@ -209,7 +222,12 @@ class Supervision:
             try:
                 await copy_input(0, stdin)
             finally:
-                os.close(stdin)
+                self._close_input()
+
+    def _close_input(self) -> None:
+        stdin, self.started.stdin = self.started.stdin, None
+        if stdin is not None:
+            os.close(stdin)
 
     async def _type(self, master: int) -> None:
         keys = DetachKeys()
@@ -255,7 +273,12 @@ class Supervision:
         self.outcome.timed_out = True
         await self.stop(self.spec.stop_signal, min(self.spec.stop_timeout, 2.0))
 
-    async def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+    async def _answer(self, request: dict[str, Any], peer: Peer) -> dict[str, Any]:
+        if "attach" in request:
+            return await self._attach(peer, feed=bool(request["attach"].get("stdin")))
+        if "resize" in request and self._master is not None:
+            set_window_size(self._master, *request["resize"])
+            return {"ok": True}
         if "signal" in request:
             self.signal(int(request["signal"]))
             return {"ok": True}
@@ -269,7 +292,42 @@ class Supervision:
         if "denials" in request:
             counted = self._denials.summary() if self._denials is not None else ()
             return {"denials": to_json(counted)}
-        return {"error": "unknown request"}
+        return self.hooks.request(request) or {"error": "unknown request"}
+
+    async def _attach(self, peer: Peer, *, feed: bool) -> dict[str, Any]:
+        """Share the container's streams with another client until one of both is gone."""
+        if len(peer.descriptors) != 3:
+            return {"error": "three descriptors are needed"}
+        stdin, *outputs = peer.descriptors
+        sinks = [Sink(descriptor) for descriptor in outputs]
+        keys = DetachKeys()
+        for fan_out, sink in zip(self._sinks, sinks, strict=True):
+            fan_out.add(sink)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._leave_with, peer, nursery.cancel_scope)
+                if feed:
+                    nursery.start_soon(self._feed_from, stdin, keys, nursery.cancel_scope)
+                await self._delivered.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            for fan_out, sink in zip(self._sinks, sinks, strict=True):
+                fan_out.remove(sink)
+        return {"detached": True} if keys.detached else {"exit_code": self.outcome.exit_code}
+
+    async def _leave_with(self, peer: Peer, scope: trio.CancelScope) -> None:
+        await peer.gone()
+        scope.cancel()
+
+    async def _feed_from(self, stdin: int, keys: DetachKeys, scope: trio.CancelScope) -> None:
+        if self._master is not None:
+            await copy_input(stdin, self._master, keys)
+            if keys.detached:
+                scope.cancel()
+        elif self.started.stdin is not None:
+            await copy_input(stdin, self.started.stdin)
+            if self.input_once:
+                self._close_input()
 
     def signal(self, number: int) -> None:
         """Send a signal to the container's pid 1."""

@@ -145,3 +145,21 @@ def test_exec_has_a_terminal_too(sbx: Sbx, terminals: list[Terminal]) -> None:
 
     terminal.expect("/dev/pts/0\r\n")
     assert terminal.process.wait(20) == 4
+
+
+def test_attach_takes_over_the_terminal(sbx: Sbx, terminals: list[Terminal]) -> None:
+    """`attach` to a detached terminal: its size is the new one, keys go in, detach keys leave."""
+    sbx("run", "-dit", "--name=tt", "--network=none", "host", "sh", check=True)
+    terminal = Terminal(sbx, "attach", "tt")
+    terminals.append(terminal)
+
+    terminal.type("stty size\n")
+    terminal.expect("33 77\r\n")
+    terminal.type("\x10\x11")
+    assert terminal.process.wait(20) == 0
+    assert terminal.is_as_before()
+
+    again = Terminal(sbx, "attach", "tt")
+    terminals.append(again)
+    again.type("exit 5\n")
+    assert again.process.wait(20) == 5
