@@ -66,10 +66,14 @@ COMMANDS = {
     "history": Entry(_IMAGES, "history", "Show how an image was made", in_userns=True),
     "save": Entry(_IMAGES, "save", "Save images to an archive", in_userns=True),
     "load": Entry(_IMAGES, "load", "Load images from an archive", in_userns=True),
+    "search": Entry(_IMAGES, "search", "Search a registry for images"),
     "login": Entry(_IMAGES, "login", "Authenticate to a registry"),
     "logout": Entry(_IMAGES, "logout", "Forget the credentials for a registry"),
     "builder prune": Entry(
         "", "builder:PRUNE", "Remove what builds keep for the next ones", in_userns=True
+    ),
+    "image bootstrap": Entry(
+        _IMAGES, "bootstrap", "Make a Debian image from its mirror, without a registry"
     ),
     "image prune": Entry("", "prune_images", "Remove unused images", in_userns=True),
     "volume ls": Entry(_VOLUMES, "volume:LS", "List volumes"),

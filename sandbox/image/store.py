@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from sandbox.errors import Conflict, InvalidSpec, NotFound, SbxError
 from sandbox.image import garbage, locks, step_records
@@ -40,6 +41,8 @@ from sandbox.paths import Paths
 
 __all__ = ["BUILTIN", "Image", "InUse", "Removed", "Store", "Usage"]
 
+# Where an archive comes from: a path, a descriptor, or its chunks.
+Source: TypeAlias = str | os.PathLike[str] | int | Iterator[bytes]
 _SHORT_ID = re.compile(r"[0-9a-f]{1,64}")
 
 
@@ -205,7 +208,7 @@ class Store:
 
     def import_rootfs(
         self,
-        source: str | os.PathLike[str] | int,
+        source: Source,
         reference: str,
         *,
         changes: Iterable[str] = (),
@@ -215,14 +218,15 @@ class Store:
     ) -> Image:
         """Make an image of one layer from a root file system's tar archive, packed or not.
 
-        *source* is a path, or a descriptor to read from. *refused* is told what was left out.
+        *source* is a path, a descriptor to read from, or the archive in chunks. *refused* is told
+        what was left out.
         Raises InvalidSpec, StoreError.
         """
         name = name_for(reference) if reference else None
         config = apply_changes(ImageConfig(), changes)
         platform = platform or own_platform()
-        with self.adding(), _opened(source) as descriptor:
-            layer = self.layers.add(file_chunks(descriptor))
+        with self.adding(), _opened(source) as chunks:
+            layer = self.layers.add(chunks)
             now = time.time()
             comment = message or f"Imported from {_source_name(source)}"
             document = ConfigDocument(
@@ -364,8 +368,11 @@ def _not_found(reference: str) -> NotFound:
 
 
 @contextmanager
-def _opened(source: str | os.PathLike[str] | int) -> Iterator[int]:
+def _opened(source: Source) -> Iterator[Iterator[bytes]]:
     if isinstance(source, int):
+        yield file_chunks(source)
+        return
+    if not isinstance(source, str | os.PathLike):
         yield source
         return
     try:
@@ -373,10 +380,10 @@ def _opened(source: str | os.PathLike[str] | int) -> Iterator[int]:
     except OSError as err:
         raise InvalidSpec(f"can't read {os.fspath(source)}", detail=err.strerror) from err
     try:
-        yield descriptor
+        yield file_chunks(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _source_name(source: str | os.PathLike[str] | int) -> str:
-    return "-" if isinstance(source, int) else os.path.basename(os.fspath(source))
+def _source_name(source: Source) -> str:
+    return os.path.basename(source) if isinstance(source, str | os.PathLike) else "-"

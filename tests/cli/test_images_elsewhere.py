@@ -125,3 +125,24 @@ def test_a_damaged_store_is_found_and_repaired(sbx: Sbx, image: str) -> None:
 
     assert sbx("images", "-q", check=True).stdout == ""
     assert "whole" in sbx("system", "check", check=True).stdout
+
+
+def test_all_tags_are_pulled_and_repositories_found(sbx: Sbx, image: str, host: str) -> None:
+    """`pull --all-tags` fetches every tag of a repository; search finds it."""
+    sbx("login", "-u", "tester", "--password-stdin", host, input="secret\n", check=True)
+    names = [f"{host}/team/my:{tag}" for tag in ("1", "2")]
+    for name in names:
+        sbx("tag", image, name, check=True)
+        sbx("push", "-q", name, check=True)
+    sbx("rmi", "--force", image, *names, check=True)
+
+    sbx("pull", "--all-tags", f"{host}/team/my", check=True)
+
+    form = "{{.Repository}}:{{.Tag}}"
+    assert sorted(sbx("images", "--format", form, check=True).stdout.split()) == names
+    found = sbx("search", "--format", "{{.Name}}", f"{host}/my", check=True).stdout
+    assert found == f"{host}/team/my\n"
+    heading, row = sbx("search", f"{host}/", check=True).stdout.splitlines()
+    assert heading.split() == ["NAME", "DESCRIPTION", "STARS", "OFFICIAL"]
+    assert row.split() == [f"{host}/team/my", "0"]
+    assert sbx("search", "--limit", "0", "x").returncode == 125

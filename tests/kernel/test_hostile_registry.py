@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from sandbox.engine.registry.pull import tags
+from sandbox.engine.registry.search import Hit, search
 from sandbox.errors import SbxError, StoreError
 from sandbox.image.reference import parse_reference
 from tests.kernel.test_registry import User
@@ -142,3 +143,24 @@ def test_pages_without_end_are_refused(user: User) -> None:
 
     with server(answer, seen) as host, pytest.raises(StoreError, match="tags"):
         tags(parse_reference(f"{host}/app"), user.environ)
+
+
+def test_a_search_asks_as_docker_does(user: User) -> None:
+    """`/v1/search` with the term and how many; what comes is checked before it is believed."""
+    seen = Seen()
+    results: list[object] = [
+        {"name": "one", "description": "first", "star_count": 5, "is_official": True},
+        {"name": "two", "star_count": "many"},
+    ]
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        send(handler, 200, {"results": results}, {})
+
+    with server(answer, seen) as host:
+        found = search(f"{host}/a word", 10, user.environ)
+        results[:] = ["no object"]
+        with pytest.raises(StoreError):
+            search(f"{host}/x", 10, user.environ)
+
+    assert found == [Hit(f"{host}/one", "first", 5, True), Hit(f"{host}/two")]
+    assert "/v1/search?q=a%20word&n=10" in seen.paths

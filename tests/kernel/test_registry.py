@@ -14,6 +14,7 @@ import pytest
 from sandbox.engine.registry.progress import Progress
 from sandbox.engine.registry.pull import Pulled, pull, tags
 from sandbox.engine.registry.push import push
+from sandbox.engine.registry.search import search
 from sandbox.errors import InvalidSpec, NotFound, StoreError
 from sandbox.image.check import check
 from sandbox.image.platform import own_platform
@@ -316,3 +317,18 @@ def test_a_pull_killed_at_any_moment_leaves_a_whole_store(ann: User, bob: User, 
 
     assert bob.pull(f"{host}/app:1").digest == digest
     assert check(bob.store) == []
+
+
+def test_a_search_looks_through_the_catalog(ann: User, host: str) -> None:
+    """A registry without a search of its own is asked for its repositories."""
+    for name in ("team/app", "team/tool", "other"):
+        ann.make(f"{host}/{name}:1", size=100)
+        ann.push(f"{host}/{name}:1")
+
+    def found(term: str, limit: int = 25) -> list[str]:
+        return [hit.name for hit in search(f"{host}/{term}", limit, ann.environ)]
+
+    assert found("team") == [f"{host}/team/app", f"{host}/team/tool"]
+    assert len(found("")) == 3
+    assert found("", limit=1) == [f"{host}/other"]
+    assert found("nothing") == []
