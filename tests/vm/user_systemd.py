@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from sandbox.linux.dbus import Connection
+
 PROGRAM = shutil.which("systemd") or "/lib/systemd/systemd"
 _SECONDS = 60.0
 
@@ -50,6 +52,7 @@ def user_systemd(delegated: Path) -> Iterator[tuple[Path, dict[str, str]]]:
         manager = subprocess.Popen(["sh", "-c", _START], env=environ, stdout=file, stderr=file)
     try:
         _wait_for(runtime / "systemd/private", manager, log)
+        _wait_answers(runtime / "systemd/private")
         yield service, {"XDG_RUNTIME_DIR": str(runtime)}
     finally:
         (service / "cgroup.kill").write_text("1")
@@ -69,6 +72,14 @@ def _wait_for(path: Path, manager: subprocess.Popen[bytes], log: Path) -> None:
             assert time.monotonic() < deadline, f"no socket:\n{log.read_text()}"
     finally:
         os.close(pidfd)
+
+
+def _wait_answers(path: Path) -> None:
+    """sbx gives systemd five seconds; one that has just begun, emulated, may take longer."""
+    connection = Connection.open(str(path), _SECONDS)
+    systemd = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1")
+    connection.call(*systemd, "org.freedesktop.DBus.Peer", "Ping")
+    connection.close()
 
 
 def _remove_cgroups(top: Path) -> None:
