@@ -75,11 +75,18 @@ def _wait_for(path: Path, manager: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def _wait_answers(path: Path) -> None:
-    """sbx gives systemd five seconds; one that has just begun, emulated, may take longer."""
-    connection = Connection.open(str(path), _SECONDS)
-    systemd = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1")
-    connection.call(*systemd, "org.freedesktop.DBus.Peer", "Ping")
-    connection.close()
+    """sbx gives systemd five seconds, and a connection that comes while it still begins may wait
+    for ever: ask again until there is an answer."""
+    manager = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1")
+    deadline = time.monotonic() + _SECONDS
+    while True:
+        try:
+            connection = Connection.open(str(path), 5)
+            with contextlib.closing(connection):
+                connection.call(*manager, "org.freedesktop.systemd1.Manager", "Subscribe")
+                return
+        except OSError:
+            assert time.monotonic() < deadline, "systemd does not answer"
 
 
 def _remove_cgroups(top: Path) -> None:
