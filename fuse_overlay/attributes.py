@@ -23,7 +23,7 @@ _CAPABILITY = b"security.capability"
 class Wish:
     """What is to be changed; None stays as it is."""
 
-    __slots__ = ("atime_ns", "gid", "mode", "mtime_ns", "size", "uid")
+    __slots__ = ("atime_ns", "gid", "kill", "mode", "mtime_ns", "size", "uid")
 
     def __init__(self) -> None:
         self.mode: int | None = None
@@ -32,6 +32,7 @@ class Wish:
         self.size: int | None = None
         self.atime_ns: int | None = None
         self.mtime_ns: int | None = None
+        self.kill = False  # a new size clears set-id bits
 
     def changes_nothing(self, st: os.stat_result) -> bool:
         """Whether this is only the kernel writing back times that are so already."""
@@ -47,11 +48,10 @@ def setattr(overlay: Overlay, node: Node, wish: Wish) -> os.stat_result:
         upper_dir(overlay, node)
     else:
         copy_up(overlay, node, wish.size)
-    node.attr = None
     if wish.size is not None:
         if node.kind != stat.S_IFREG:
             raise OSError(errno.EINVAL, "not a regular file")
-        truncate(overlay, node, wish.size)
+        truncate(overlay, node, wish.size, kill=wish.kill)
     place = _Place(node)
     if wish.uid is not None or wish.gid is not None:
         _chown(overlay, node, place, wish)
@@ -201,7 +201,6 @@ def setxattr(overlay: Overlay, node: Node, name: bytes, value: bytes) -> None:
     if overlay.ownership.override and name == OVERRIDE:
         raise PermissionError(errno.EPERM, "an xattr of the file system's own")
     copy_up(overlay, node)
-    node.attr = None
     node.flags &= ~NO_CAPABILITY
     blocks = _blocks(overlay, node)
     if overlay.quota is not None:
@@ -228,7 +227,6 @@ def removexattr(overlay: Overlay, node: Node, name: bytes) -> None:
     """Remove an xattr; nothing is copied up for one that is not there."""
     getxattr(overlay, node, name)
     copy_up(overlay, node)
-    node.attr = None
     blocks = _blocks(overlay, node)
     place = _enter(node)
     if isinstance(place, int):

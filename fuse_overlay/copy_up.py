@@ -86,9 +86,7 @@ def _copy_dir(overlay: Overlay, node: Dir) -> None:
     node.where, node.real = node.parent.upper, node.name
     node.in_upper = True
     node.ino = made_st.st_ino
-    node.attr = None
     node.parent.version += 1
-    node.parent.attr = None
 
 
 class keep_times:
@@ -152,10 +150,8 @@ def _place(
             work.show(made, where, node.name)
     node.where, node.real = where, node.name
     node.in_upper = True
-    node.attr = None
     assert node.parent is not None
     node.parent.version += 1
-    node.parent.attr = None
 
 
 def _place_nameless(
@@ -173,7 +169,6 @@ def _place_nameless(
         node.where = overlay.upper.root
         node.flags |= HELD
     node.in_upper = True
-    node.attr = None
 
 
 def _copy_file(
@@ -212,13 +207,10 @@ def _copy_file(
 
 
 def _adopt(overlay: Overlay, node: Node, fd: int) -> None:
-    """Let the copy's descriptor take the place of the lower's, under the same number."""
+    """Let the copy's descriptor take the place of the lower's."""
     if node.fd >= 0:
-        os.dup2(fd, node.fd, inheritable=False)
-        os.close(fd)
-    else:
-        overlay.table.give_fd(node, fd)
-        overlay.table.park(node)
+        os.close(node.fd)
+    overlay.table.give_fd(node, fd)
     node.flags |= WRITABLE
 
 

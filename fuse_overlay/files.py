@@ -1,8 +1,8 @@
-"""The content of files: open, read, write, sync.
+"""The content of files: open, read, write, allocate, sync.
 
-A node has one descriptor, which is also the handle of every open of it. Copy-up puts the copy
-under the same number (dup2(2)), so a handle that was opened for reading sees what is written
-later, as on any other file system.
+A node has one descriptor, which serves all opens of it and is opened when first needed. Copy-up
+replaces it by the copy's, so a program that opened the file for reading sees what is written later,
+as on any other file system.
 """
 
 from __future__ import annotations
@@ -10,8 +10,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from . import syscalls
 from .copy_up import copy_up, open_lower
 from .inodes import HELD, SUID, WRITABLE, Node
 
@@ -20,28 +23,27 @@ if TYPE_CHECKING:
 
 _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC
+_COPY = 64 << 20  # bytes copied for one request at most: others are waiting
 
 
-def open_file(overlay: Overlay, node: Node, flags: int) -> int:
-    """Open a regular file; the handle."""
-    if node.kind != stat.S_IFREG:
-        raise OSError(errno.ENXIO, "not a regular file")
+def open_file(overlay: Overlay, node: Node, flags: int) -> None:
+    """A program opens a regular file, and the kernel tells."""
     if flags & _WRITING:
-        if not node.in_upper:
-            copy_up(overlay, node, 0 if flags & os.O_TRUNC else None)
-        fd = writable_fd(overlay, node)
+        copy_up(overlay, node, 0 if flags & os.O_TRUNC else None)
+        writable_fd(overlay, node)
         if flags & os.O_TRUNC:
-            truncate(overlay, node, 0)
+            truncate(overlay, node, 0, kill=True)
     else:
-        fd = readable_fd(overlay, node)
+        readable_fd(overlay, node)
     node.opens += 1
-    return fd
 
 
 def readable_fd(overlay: Overlay, node: Node) -> int:
     """The node's descriptor, opened if need be."""
     if node.fd >= 0:
         return node.fd
+    if node.kind != stat.S_IFREG:
+        raise OSError(errno.EINVAL, "not a regular file")
     if not node.in_upper:
         fd = open_lower(node)
         if node.where.layer.live and overlay.table.id_of(os.fstat(fd)) != node.ino:
@@ -49,6 +51,8 @@ def readable_fd(overlay: Overlay, node: Node) -> int:
             raise OSError(errno.ESTALE, "replaced below")
         overlay.table.give_fd(node, fd)
         return fd
+    if node.gone:
+        raise OSError(errno.ESTALE, "removed file")
     dir_fd = node.where.open()
     try:
         fd = os.open(node.real, os.O_RDWR | os.O_NOATIME | _FLAGS, dir_fd=dir_fd)
@@ -103,24 +107,26 @@ def hold(overlay: Overlay, node: Node) -> None:
         overlay.table.give_fd(node, fd)
 
 
-def release(overlay: Overlay, fd: int) -> None:
-    """One open less."""
-    overlay.table.released(overlay.table.by_fd[fd])
-
-
-def write(overlay: Overlay, node: Node, offset: int, data: bytes) -> int:
-    """pwrite(2), all of it or an error."""
-    fd = node.fd
-    node.attr = None
+def write(overlay: Overlay, node: Node, offset: int, data: memoryview, *, kill: bool) -> int:
+    """pwrite(2), all of it or an error. *kill*: set-id bits are to be cleared."""
+    fd = node.fd if node.flags & WRITABLE and node.fd >= 0 else own_fd(overlay, node)
+    if kill and node.flags & SUID:
+        clear_set_id(node)
     if overlay.quota is not None:
         return _write_counted(overlay, fd, offset, data)
     done = os.pwrite(fd, data, offset)
     while done < len(data):
-        done += os.pwrite(fd, memoryview(data)[done:], offset + done)
+        done += os.pwrite(fd, data[done:], offset + done)
     return done
 
 
-def _write_counted(overlay: Overlay, fd: int, offset: int, data: bytes) -> int:
+def own_fd(overlay: Overlay, node: Node) -> int:
+    """A descriptor for changing the content, which is the upper's from now on."""
+    copy_up(overlay, node)
+    return writable_fd(overlay, node)
+
+
+def _write_counted(overlay: Overlay, fd: int, offset: int, data: memoryview) -> int:
     quota = overlay.quota
     assert quota is not None
     before = os.fstat(fd)
@@ -140,25 +146,60 @@ def clear_set_id(node: Node) -> None:
         os.chmod(node.fd, mode & ~clear)
 
 
-def truncate(overlay: Overlay, node: Node, size: int) -> None:
+def truncate(overlay: Overlay, node: Node, size: int, *, kill: bool) -> None:
     """Set a file's size; the node is in the upper."""
     fd = writable_fd(overlay, node)
-    node.attr = None
+    if kill and node.flags & SUID:
+        clear_set_id(node)
+    with _counted(overlay, fd):
+        os.ftruncate(fd, size)
+
+
+def allocate(overlay: Overlay, node: Node, offset: int, length: int, mode: int) -> None:
+    """fallocate(2)."""
+    fd = own_fd(overlay, node)
     if node.flags & SUID:
         clear_set_id(node)
+    if overlay.quota is not None and not mode & syscalls.FALLOC_FL_PUNCH_HOLE:
+        overlay.quota.check_write(os.fstat(fd), offset, length)
+    with _counted(overlay, fd):
+        syscalls.fallocate(fd, mode, offset, length)
+
+
+def copy_range(
+    overlay: Overlay, source: Node, start: int, target: Node, offset: int, count: int
+) -> int:
+    """copy_file_range(2), in the kernel's own steps; how much was copied."""
+    fd = own_fd(overlay, target)
+    source_fd = readable_fd(overlay, source)
+    fd = writable_fd(overlay, target)  # making room for the source's may have closed it
+    count = min(count, _COPY)
+    if target.flags & SUID:
+        clear_set_id(target)
+    if overlay.quota is not None:
+        overlay.quota.check_write(os.fstat(fd), offset, count)
+    with _counted(overlay, fd):
+        return os.copy_file_range(source_fd, fd, count, start, offset)
+
+
+@contextmanager
+def _counted(overlay: Overlay, fd: int) -> Iterator[None]:
+    """Count the blocks that a change of a file takes or gives back."""
     if overlay.quota is None:
-        os.ftruncate(fd, size)
+        yield
         return
     before = os.fstat(fd).st_blocks
-    os.ftruncate(fd, size)
-    overlay.quota.add(os.fstat(fd).st_blocks - before)
+    try:
+        yield
+    finally:
+        overlay.quota.add(os.fstat(fd).st_blocks - before)
 
 
-def sync(overlay: Overlay, fd: int, data_only: bool) -> None:
+def sync(overlay: Overlay, node: Node, *, data_only: bool) -> None:
     """fsync(2): the file, and the names that lead to it."""
-    node = overlay.table.by_fd[fd]
     if overlay.config.volatile or not node.in_upper:
         return
+    fd = readable_fd(overlay, node)
     if data_only:
         os.fdatasync(fd)
     else:

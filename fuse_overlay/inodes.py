@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 import stat
 from collections import deque
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
 
+from . import seen
 from .layers import LayerDir
 
 ROOT = 1
@@ -25,7 +25,6 @@ class Node:
     """A file, link or device: where it is in the merged view and which real file it is."""
 
     __slots__ = (
-        "attr",
         "fd",
         "flags",
         "gone",
@@ -61,7 +60,6 @@ class Node:
         self.gone = False  # no name is left (or none that we know)
         self.stale: os.stat_result | None = None  # last attributes of what is gone for good
         self.stamp = 0  # what the content of a live lower's file was told by
-        self.attr: Any = None  # the adapter's ready answer, if it keeps one
 
     def stat(self) -> os.stat_result:
         """The real file's attributes."""
@@ -92,7 +90,6 @@ class Dir(Node):
     __slots__ = (
         "children",
         "gid",
-        "listed",
         "lower_path",
         "lowers",
         "redirected",
@@ -114,7 +111,6 @@ class Dir(Node):
         self.in_upper = upper is not None
         self.lowers = lowers
         self.lower_path: bytes | None = None  # where the lowers have it, if not at parent + name
-        self.listed: object = None  # the listing that is kept for the next reader
         self.version = 0  # counts changes to the names in it
         self.redirected = False  # the upper has a redirect mark
         self.children = 0  # nodes that name this one as their parent
@@ -136,10 +132,26 @@ class UnknownNode(Exception):
 
 
 class Nodes(dict[int, Node]):
-    """The live nodes by id."""
+    """The live nodes by id; `seen` files become nodes when they are asked for."""
+
+    __slots__ = ("seen",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: dict[int, seen.Record] = {}
 
     def __missing__(self, key: int) -> Node:
-        raise UnknownNode(key)
+        kept = self.seen.pop(key, None)
+        if kept is None:
+            raise UnknownNode(key)
+        parent = self[seen.parent_of(kept)]
+        assert isinstance(parent, Dir)
+        where, name, kind, stamp = seen.details(kept, parent)
+        node = self[key] = Node(key, parent, name, where, name, kind)
+        node.lookups = 1
+        if stamp:
+            node.stamp, node.ino = stamp, key
+        return node
 
 
 class Table:
@@ -147,10 +159,12 @@ class Table:
 
     def __init__(self) -> None:
         self.nodes = Nodes()
-        self.by_fd: dict[int, Node] = {}
+        self.seen = self.nodes.seen
         self.by_ino: dict[int, Node] = {}  # files of the upper, by real inode number
         self.replaced: dict[int, Node] = {}  # by proper id: files of a live lower that changed
-        self.idle: deque[Node] = deque()  # have a descriptor that no handle uses
+        self.idle: deque[Node] = deque()  # have a descriptor that may be closed
+        self.untold_opens = False  # the kernel opens files without telling
+        self.leaving: set[Node] = set()  # without a name: they go when the kernel forgets them
         self.on_freed: Callable[[Node, os.stat_result], None] | None = None
         self._devices: dict[int, int] = {}
         self._fresh = _FRESH
@@ -161,10 +175,13 @@ class Table:
 
     def id_of(self, st: os.stat_result) -> int:
         """The id of a real inode."""
-        base = self._devices.get(st.st_dev)
+        return self.plain_id(st.st_dev, st.st_ino)
+
+    def plain_id(self, device: int, ino: int) -> int:
+        """The id of a real inode by its device and number."""
+        base = self._devices.get(device)
         if base is None:
-            base = self._devices.setdefault(st.st_dev, len(self._devices) << _DEVICE_SHIFT)
-        ino = st.st_ino
+            base = self._devices.setdefault(device, len(self._devices) << _DEVICE_SHIFT)
         if ino >> _DEVICE_SHIFT:
             ino = (ino ^ (ino >> _DEVICE_SHIFT)) & ((1 << _DEVICE_SHIFT) - 1)
         node_id = base + ino
@@ -174,6 +191,24 @@ class Table:
         """An id that no real inode has; it lasts for this mount only."""
         self._fresh += 1
         return self._fresh
+
+    def see(self, node_id: int, parent: Dir, kept: seen.Record) -> None:
+        """Enter a file that the kernel is told of."""
+        self.seen[node_id] = kept
+        parent.children += 1
+
+    def known(self, node_id: int) -> Node | None:
+        """The live node of an id, if there is one."""
+        node = self.nodes.get(node_id)
+        if node is None and node_id in self.seen:
+            return self.nodes[node_id]
+        return node
+
+    def in_use(self, node: Node) -> bool:
+        """Whether a program may have the file open."""
+        if self.untold_opens:
+            return node.lookups > 0 and node.kind == stat.S_IFREG
+        return node.opens > 0
 
     def add(self, node: Node) -> None:
         """Enter a new node."""
@@ -195,15 +230,21 @@ class Table:
                 old.children -= 1
                 self.drop_unused(old)
 
-    def forget(self, counts: Iterable[tuple[int, int]]) -> None:
+    def forget(self, node_id: int, count: int) -> None:
         """The kernel gives references back."""
-        for node_id, count in counts:
-            node = self.nodes.get(node_id)
-            if node is None:
-                continue
+        node = self.nodes.get(node_id)
+        if node is not None:
             node.lookups -= count
             if node.lookups <= 0:
                 self.drop_unused(node)
+            return
+        kept = self.seen.pop(node_id, None)
+        if kept is not None:
+            parent = self.nodes[seen.parent_of(kept)]
+            assert isinstance(parent, Dir)
+            parent.children -= 1
+            if parent.lookups <= 0:
+                self.drop_unused(parent)
 
     def drop_unused(self, node: Node | None) -> None:
         """Drop a node that neither the kernel nor a child needs, and then perhaps its parent."""
@@ -218,29 +259,30 @@ class Table:
                 del self.by_ino[node.ino]
             if node.stamp and self.replaced.get(node.ino) is node:
                 del self.replaced[node.ino]
-            if isinstance(node, Dir):
-                node.listed = None  # its nodes name this one: not to be left to the collector
             parent = node.parent
             if parent is not None:
                 parent.children -= 1
             node = parent
 
     def give_fd(self, node: Node, fd: int) -> None:
-        """Let a node have its descriptor, which is also the handle that the kernel uses."""
+        """Let a node have a descriptor, which may be closed again unless the node is held."""
         node.fd = fd
-        self.by_fd[fd] = node
+        if node.gone and node.in_upper:
+            self.leaving.add(node)
+        self.park(node)
 
     def release_fd(self, node: Node) -> None:
         """Close a node's descriptor; if no name is left, that frees the file."""
         fd, node.fd = node.fd, -1
         node.flags &= ~WRITABLE
-        del self.by_fd[fd]
-        if node.gone and self.on_freed is not None and node.in_upper:
-            self.on_freed(node, os.fstat(fd))
+        if node.gone and node.in_upper:
+            self.leaving.discard(node)
+            if self.on_freed is not None:
+                self.on_freed(node, os.fstat(fd))
         os.close(fd)
 
     def park(self, node: Node) -> None:
-        """Keep a descriptor for the next open, the oldest of such making room."""
+        """Keep a descriptor as long as there is room, the oldest of such making it."""
         if node.flags & PARKED:
             return
         idle = self.idle

@@ -25,10 +25,21 @@ Hidden = dict[bytes, "Hidden | None"]
 class Layer:
     """One lower or the upper, and how far its content is to be trusted and shown."""
 
-    __slots__ = ("dot_marks", "index", "live", "no_atime", "root", "squash", "upper", "world_only")
+    __slots__ = (
+        "device",
+        "dot_marks",
+        "index",
+        "live",
+        "no_atime",
+        "root",
+        "squash",
+        "upper",
+        "world_only",
+    )
 
     def __init__(self, index: int, fd: int, *, upper: bool = False) -> None:
         self.index = index
+        self.device = os.fstat(fd).st_dev
         self.upper = upper
         self.live = False
         self.no_atime = True  # O_NOATIME is allowed

@@ -1,18 +1,32 @@
-"""The names of merged directories."""
+"""The names of merged directories, in an order that outlasts changes.
+
+A name's place in a listing is the hash of its name, as in ext4 and others: who goes on from a
+place finds every name that was there throughout, once, however the directory has changed since and
+whether or not the listing is still kept.
+"""
 
 from __future__ import annotations
 
 import os
 import stat
+from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 from . import lookup, whiteout
-from .inodes import Dir, Node
+from .inodes import Dir
 from .layers import LayerDir
-from .listing_cache import LIMIT, Listed, Name
 
 if TYPE_CHECKING:
+    from .lookup import Told
     from .state import Overlay
+
+Name = tuple[int, bytes, LayerDir, int, int]
+"""Place in the listing, name, the topmost real directory that has it, real inode number, S_IFMT."""
+
+FIRST = 3  # the place of the first name: "." and ".." come before
+_KEPT_NAMES = 100_000
+_KEPT_LISTINGS = 64
+_62_BITS = (1 << 62) - 1
 
 
 def names(overlay: Overlay, node: Dir) -> list[Name]:
@@ -44,78 +58,120 @@ def _scan(here: LayerDir, seen: set[bytes], hidden: set[bytes]) -> list[Name]:
             name = entry.name
             if name in seen or name in hidden:
                 continue
-            if entry.is_dir(follow_symlinks=False):
-                found.append((name, None))
-            elif name in marks:
-                continue
-            elif entry.is_file(follow_symlinks=False) or entry.is_symlink():
-                if here.hidden is not None and here.hides(name):
+            kind = _kind(entry)
+            if kind != stat.S_IFDIR:
+                if name in marks:
                     continue
-                found.append((name, here))
-            elif not _is_whiteout(entry):
-                found.append((name, here))
+                if here.hidden is not None and kind and here.hides(name):
+                    continue
             seen.add(name)
+            if kind:
+                place = (hash(name) & _62_BITS) + FIRST
+                found.append((place, name, here, entry.inode(), kind))
     return found
 
 
-def _is_whiteout(entry: os.DirEntry[bytes]) -> bool:
-    return whiteout.is_whiteout(entry.stat(follow_symlinks=False))
+def _kind(entry: os.DirEntry[bytes]) -> int:
+    """S_IFMT of an entry; 0 for a whiteout."""
+    if entry.is_file(follow_symlinks=False):
+        return stat.S_IFREG
+    if entry.is_dir(follow_symlinks=False):
+        return stat.S_IFDIR
+    if entry.is_symlink():
+        return stat.S_IFLNK
+    st = entry.stat(follow_symlinks=False)
+    return 0 if whiteout.is_whiteout(st) else stat.S_IFMT(st.st_mode)
 
 
 class Listing:
-    """An open directory: the names as they were at the start, each looked up when it is read."""
+    """The names of a directory as they were at one time, each looked up when it is read."""
 
-    __slots__ = ("listed", "node")
+    __slots__ = ("names", "node", "version")
 
-    def __init__(self, node: Dir) -> None:
+    def __init__(self, overlay: Overlay, node: Dir) -> None:
         self.node = node
-        self.listed: Listed | None = None
+        self.version = node.version
+        self.names = names(overlay, node)
+        self.names.sort()
 
-    def begin(self, overlay: Overlay) -> Listed:
-        """Take the names anew: at the first read and after rewinddir(3)."""
-        node = self.node
-        kept = node.listed
-        if isinstance(kept, Listed) and kept.version == node.version:
-            self.listed = kept
-            return kept
-        found = names(overlay, node)
-        live = overlay.config.live_lower and bool(node.lowers)
-        listed = Listed(node.version, found, keeps=not live and len(found) < LIMIT // 2)
-        if listed.keeps:
-            overlay.kept_listings.keep(node, listed)
-        self.listed = listed
-        return listed
+    def after(self, place: int) -> int:
+        """The number of the first name beyond a place."""
+        return bisect_right(self.names, place, key=_place) if place >= FIRST else 0
 
-    def entry(
-        self, overlay: Overlay, listed: Listed, number: int
-    ) -> tuple[Node, os.stat_result | None] | None:
-        """The node of one name and its attributes, unless it has them ready; None if it is gone."""
-        if listed.keeps:
-            node = listed.nodes[number]
-            if (
-                node is not None
-                and node.attr is not None
-                and node.lookups > 0
-                and listed.version == self.node.version
-            ):
-                return node, None
-        found = self._look(overlay, listed, number)
-        if listed.keeps and found is not None:
-            listed.nodes[number] = found[0]
-        return found
-
-    def _look(
-        self, overlay: Overlay, listed: Listed, number: int
-    ) -> tuple[Node, os.stat_result] | None:
-        name, where = listed.names[number]
+    def tell(self, overlay: Overlay, number: int) -> Told | None:
+        """Look a name up for the kernel, which gets a reference; None if it is gone."""
+        _, name, where, _, kind = self.names[number]
         try:
-            if where is None or listed.version != self.node.version:
-                return lookup.find(overlay, self.node, name)
+            if kind == stat.S_IFDIR or self.version != self.node.version:
+                return lookup.enter(overlay, self.node, name)
             st = os.stat(
                 name, dir_fd=where.fd if where.fd >= 0 else where.open(), follow_symlinks=False
             )
         except FileNotFoundError:
             return None
         if stat.S_ISDIR(st.st_mode):
-            return lookup.find(overlay, self.node, name)
-        return lookup.file_node(overlay, self.node, name, where, st)
+            return lookup.enter(overlay, self.node, name)
+        return lookup.enter_file(overlay, self.node, name, where, st)
+
+    def number_of(self, overlay: Overlay, number: int) -> int:
+        """The inode number that the kernel would be told; 0 if the name is gone."""
+        _, name, where, ino, _ = self.names[number]
+        if not where.layer.upper and not where.nodes and self.version == self.node.version:
+            node_id = overlay.table.plain_id(where.layer.device, ino)
+            if node_id not in overlay.table.nodes:
+                return node_id
+        try:
+            node = lookup.find_if_any(overlay, self.node, name)
+        except FileNotFoundError:
+            return 0
+        if node is None:
+            return 0
+        overlay.table.drop_unused(node[0])
+        return node[0].id
+
+
+def _place(name: Name) -> int:
+    return name[0]
+
+
+class Listings:
+    """The listings that are being read, oldest first; a few, as they can be made anew."""
+
+    def __init__(self) -> None:
+        self._kept: dict[int, Listing] = {}
+        self._count = 0
+
+    def begin(self, overlay: Overlay, node: Dir) -> Listing:
+        """The listing for who reads from the start: what is there now."""
+        live = overlay.config.live_lower and node.lowers
+        listing = self._of(node)
+        if listing is not None and listing.version == node.version and not live:
+            return listing
+        self.drop(node.id)
+        return self._keep(Listing(overlay, node))
+
+    def go_on(self, overlay: Overlay, node: Dir) -> Listing:
+        """The listing for who has begun."""
+        return self._of(node) or self._keep(Listing(overlay, node))
+
+    def _of(self, node: Dir) -> Listing | None:
+        listing = self._kept.get(node.id)
+        if listing is not None and listing.node is not node:  # of a node that was forgotten
+            self.drop(node.id)
+            return None
+        return listing
+
+    def _keep(self, listing: Listing) -> Listing:
+        self._kept[listing.node.id] = listing
+        self._count += len(listing.names)
+        while len(self._kept) > 1 and (
+            self._count > _KEPT_NAMES or len(self._kept) > _KEPT_LISTINGS
+        ):
+            self.drop(next(iter(self._kept)))
+        return listing
+
+    def drop(self, node_id: int) -> None:
+        """A listing has been read to its end."""
+        listing = self._kept.pop(node_id, None)
+        if listing is not None:
+            self._count -= len(listing.names)

@@ -12,12 +12,16 @@ import stat
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from . import whiteout
+from . import seen, whiteout
 from .inodes import DEVICE, LINKED, Dir, Node
 from .layers import NO_MARKS, LayerDir
 
 if TYPE_CHECKING:
     from .state import Overlay
+
+
+_64_BITS = (1 << 64) - 1
+_SET_ID = stat.S_ISUID | stat.S_ISGID
 
 
 class Found:
@@ -111,6 +115,65 @@ def find(overlay: Overlay, parent: Dir, name: bytes) -> tuple[Node, os.stat_resu
 
 def find_if_any(overlay: Overlay, parent: Dir, name: bytes) -> tuple[Node, os.stat_result] | None:
     """As `find`; None for a name that is not there."""
+    located = _locate(overlay, parent, name)
+    if located is None:
+        return None
+    where, st, found = located
+    if found is not None and found.dirs:
+        return dir_node(overlay, parent, name, found), st
+    return file_node(overlay, parent, name, where, st)
+
+
+Told = tuple[int, "Node | None", os.stat_result]
+"""What the kernel is told of: its id, the node unless it is only `seen`, its real attributes."""
+
+
+def enter(overlay: Overlay, parent: Dir, name: bytes) -> Told | None:
+    """Look a name up for the kernel, which gets a reference; None for one that is not there."""
+    located = _locate(overlay, parent, name)
+    if located is None:
+        return None
+    where, st, found = located
+    if found is not None and found.dirs:
+        node = dir_node(overlay, parent, name, found)
+        node.lookups += 1
+        return node.id, node, st
+    return enter_file(overlay, parent, name, where, st)
+
+
+def enter_file(
+    overlay: Overlay, parent: Dir, name: bytes, where: LayerDir, st: os.stat_result
+) -> Told:
+    """Tell the kernel of a file that was found in one layer."""
+    table = overlay.table
+    layer = where.layer
+    mode = st.st_mode
+    if (
+        not layer.upper
+        and not where.nodes
+        and not mode & _SET_ID
+        and not overlay.ownership.override
+    ):
+        node_id = table.id_of(st)
+        if (
+            node_id not in table.seen
+            and node_id not in table.nodes
+            and not table.replaced
+            and (st.st_nlink == 1 or overlay.index is None or layer.live)
+        ):
+            stamp = _stamp(st) if layer.live else 0
+            kept = seen.record(parent.id, where, name, stat.S_IFMT(mode), stamp)
+            table.see(node_id, parent, kept)
+            return node_id, None, st
+    node, st = file_node(overlay, parent, name, where, st)
+    node.lookups += 1
+    return node.id, node, st
+
+
+def _locate(
+    overlay: Overlay, parent: Dir, name: bytes
+) -> tuple[LayerDir, os.stat_result, Found | None] | None:
+    """In which real directory a name of the merged view is, and its attributes there."""
     if parent.gone:
         raise FileNotFoundError(errno.ENOENT, "removed directory", name)
     dirs = (parent.upper, *parent.lowers) if parent.upper is not None else parent.lowers
@@ -128,15 +191,11 @@ def find_if_any(overlay: Overlay, parent: Dir, name: bytes) -> tuple[Node, os.st
             break
         if kind == stat.S_IFCHR and st.st_rdev == 0:
             return None
-        return file_node(overlay, parent, name, here, st)
+        return here, st, None
     else:
         return None
     found = search(overlay, dirs, name)
-    if found is None:
-        return None
-    if found.dirs:
-        return dir_node(overlay, parent, name, found), found.st
-    return file_node(overlay, parent, name, found.where, found.st)
+    return None if found is None else (found.where, found.st, found)
 
 
 def file_node(
@@ -172,7 +231,7 @@ def file_node(
             copy = overlay.index.stat(node_id)
             where, real, st = overlay.index.dir, overlay.index.name(node_id), copy
     proper_id = node_id
-    node = table.nodes.get(node_id)
+    node = table.known(node_id)
     if table.replaced:
         node = table.replaced.get(node_id, node)
     if node is not None:
@@ -216,8 +275,8 @@ def _is_same(node: Node, where: LayerDir, st: os.stat_result, kind: int) -> bool
 
 
 def _stamp(st: os.stat_result) -> int:
-    """What tells one content of a file from the next. Never 0."""
-    return st.st_mtime_ns << 8 ^ st.st_size << 1 | 1
+    """What tells one content of a file from the next, in 64 bits. Never 0."""
+    return (st.st_mtime_ns << 8 ^ st.st_size << 1) & _64_BITS | 1
 
 
 def upper_id(overlay: Overlay, where: LayerDir, name: bytes, st: os.stat_result) -> int:
@@ -250,7 +309,7 @@ def dir_node(overlay: Overlay, parent: Dir, name: bytes, found: Found) -> Dir:
         node_id = table.id_of(os.fstat(lowers[0].open()))
     if node_id is None:
         node_id = table.id_of(found.st)
-    node = table.nodes.get(node_id)
+    node = table.known(node_id)
     if node is not None:
         if _is_same_dir(node, parent, name, upper):
             assert isinstance(node, Dir)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from . import listing, lookup, whiteout
 from .copy_up import copy_up, note_nodes, upper_dir, work_of
 from .files import hold
-from .inodes import DEVICE, LINKED, NAMELESS, WRITABLE, Dir, Node
+from .inodes import DEVICE, HELD, LINKED, NAMELESS, WRITABLE, Dir, Node
 from .layers import LayerDir
 from .ownership import can_record
 
@@ -38,7 +38,7 @@ class Maker:
 
 
 def create(overlay: Overlay, parent: Dir, name: bytes, by: Maker) -> tuple[Node, os.stat_result]:
-    """Make a regular file and open it; its descriptor counts as one handle."""
+    """Make a regular file; its descriptor stays open for what is written next."""
     where = _prepare(overlay, parent, name)
     fd = -1
     if _is_simple(overlay, parent, name, by):
@@ -52,7 +52,6 @@ def create(overlay: Overlay, parent: Dir, name: bytes, by: Maker) -> tuple[Node,
     node = _enter(overlay, parent, name, where, st)
     overlay.table.give_fd(node, fd)
     node.flags |= WRITABLE
-    node.opens = 1
     return node, st
 
 
@@ -62,6 +61,22 @@ def _create_whole(overlay: Overlay, parent: Dir, where: LayerDir, name: bytes, b
 
     _make_whole(overlay, parent, where, name, by, make)
     return os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=where.open())
+
+
+def tmpfile(overlay: Overlay, parent: Dir, by: Maker) -> tuple[Node, os.stat_result]:
+    """Make a regular file without a name (O_TMPFILE); `link` can give it one."""
+    where = _prepare(overlay, parent, b"")
+    fd = os.open(
+        b".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, stat.S_IMODE(by.mode), dir_fd=where.open()
+    )
+    if not _is_simple(overlay, parent, b"", by):
+        _own(overlay, parent, fd, None, by)
+    st = os.fstat(fd)
+    node = _enter(overlay, parent, b"", where, st)
+    node.flags |= HELD | WRITABLE | NAMELESS
+    node.gone = True
+    overlay.table.give_fd(node, fd)
+    return node, st
 
 
 def mkdir(overlay: Overlay, parent: Dir, name: bytes, by: Maker) -> tuple[Node, os.stat_result]:
@@ -76,7 +91,7 @@ def mkdir(overlay: Overlay, parent: Dir, name: bytes, by: Maker) -> tuple[Node, 
     st = _stat_made(where, name)
     upper = where.child(name, st)
     node_id = overlay.table.id_of(st)
-    if node_id in overlay.table.nodes:
+    if overlay.table.known(node_id) is not None:
         node_id = overlay.table.fresh_id()
     node = Dir(node_id, parent, name, upper, ())
     node.ino = st.st_ino
@@ -146,16 +161,19 @@ def _mknod_whiteout(
 def link(overlay: Overlay, node: Node, parent: Dir, name: bytes) -> os.stat_result:
     """Give a file one more name."""
     where = _prepare(overlay, parent, name, inode=False)
-    if node.gone:
+    if node.gone and not node.flags & HELD:
         raise FileNotFoundError(errno.ENOENT, "no name is left")
     copy_up(overlay, node)
     if node.flags & DEVICE:
         note_nodes(where)
     if whiteout.is_dot_name(name) and node.kind == stat.S_IFREG:
-        node.where.enter()
-        os.setxattr(node.real, whiteout.PLAIN, b"y", follow_symlinks=False)
+        _mark_plain(node)
 
     def make(made: bytes, dir_fd: int) -> None:
+        if node.gone:  # made by O_TMPFILE: the kernel allows it for no other
+            path = b"/proc/self/fd/%d" % node.fd
+            os.link(path, made, dst_dir_fd=dir_fd, follow_symlinks=True)
+            return
         os.link(
             node.real, made, src_dir_fd=node.where.open(), dst_dir_fd=dir_fd, follow_symlinks=False
         )
@@ -168,10 +186,22 @@ def link(overlay: Overlay, node: Node, parent: Dir, name: bytes) -> os.stat_resu
         made = work.name()
         make(made, work.fd)
         work.show(made, where, name)
-    node.attr = None
     overlay.table.move(node, parent, name)
     node.where, node.real = where, name
+    if node.gone:
+        node.gone = False
+        node.flags &= ~HELD
+        overlay.table.leaving.discard(node)
     return node.stat()
+
+
+def _mark_plain(node: Node) -> None:
+    """Say of a file that its name is no mark."""
+    if node.gone:
+        os.setxattr(node.fd, whiteout.PLAIN, b"y")
+    else:
+        node.where.enter()
+        os.setxattr(node.real, whiteout.PLAIN, b"y", follow_symlinks=False)
 
 
 def unlink(overlay: Overlay, parent: Dir, name: bytes) -> None:
@@ -227,11 +257,11 @@ def check_empty(overlay: Overlay, node: Dir) -> None:
 def lose_name(overlay: Overlay, node: Node, st: os.stat_result, *, in_upper: bool) -> None:
     """Prepare for a name of *node* to go: what is known by that name only is held.
 
-    Not if nothing would be left to hold: an unlinked file lives by its open handles alone, so that
-    the room it takes is free when they are closed.
+    Not if nobody can have it open: then there is nothing left to hold, and the room it takes is
+    free at once.
     """
     if node.in_upper and in_upper:
-        if node.opens or overlay.nlink(node, st) > 1:
+        if overlay.table.in_use(node) or overlay.nlink(node, st) > 1:
             hold(overlay, node)
     elif node.where.layer.live:
         return
@@ -243,7 +273,6 @@ def name_lost(
     overlay: Overlay, node: Node, st: os.stat_result, parent: Dir, name: bytes, *, in_upper: bool
 ) -> None:
     """A name of *node* has gone."""
-    node.attr = None
     gone = node.in_upper and in_upper and node.fd < 0
     left = 0 if gone else overlay.nlink(node, node.stat())
     if not in_upper and not node.flags & LINKED and st.st_nlink == 1:
@@ -257,7 +286,9 @@ def name_lost(
             overlay.index.drop(node.id)
         overlay.index.drop_id(node.ino)
     node.gone = True
-    if node.opens:
+    if overlay.table.in_use(node):
+        if node.in_upper:
+            overlay.table.leaving.add(node)
         return
     node.stale = st
     if node.fd >= 0:
@@ -270,7 +301,6 @@ def dir_lost(node: Dir, st: os.stat_result) -> None:
     """A directory has been removed."""
     node.gone = True
     node.stale = st
-    node.attr = None
     if node.upper is not None:
         node.upper.close()
 
@@ -278,7 +308,6 @@ def dir_lost(node: Dir, st: os.stat_result) -> None:
 def changed(parent: Dir) -> None:
     """The names in a directory have changed."""
     parent.version += 1
-    parent.attr = None
 
 
 def _prepare(overlay: Overlay, parent: Dir, name: bytes, *, inode: bool = True) -> LayerDir:
@@ -374,32 +403,39 @@ def _finish(
     overlay: Overlay, parent: Dir, where: LayerDir, name: bytes, made: bytes, dir_fd: int, by: Maker
 ) -> None:
     """Owner, inherited group, set-id bits and marks of something new."""
-    own = overlay.ownership
-    gid = by.gid
-    if parent.gid >= 0:
-        gid = parent.gid
-        by.mode |= stat.S_ISGID if stat.S_ISDIR(by.mode) else 0
-    if own.override and can_record(by.mode):
-        os.fchdir(dir_fd)
-        own.keep(made, by.mode, by.uid, gid, 0)
-    uid, gid = own.uid_on_disk(by.uid), own.gid_on_disk(gid)
-    os.chown(made, uid, gid, dir_fd=dir_fd, follow_symlinks=False)
-    if by.mode & (stat.S_ISUID | stat.S_ISGID) and not stat.S_ISLNK(by.mode):
-        # chown(2) has cleared them.
-        mode = stat.S_IMODE(os.stat(made, dir_fd=dir_fd, follow_symlinks=False).st_mode)
-        os.chmod(made, mode | by.mode & (stat.S_ISUID | stat.S_ISGID), dir_fd=dir_fd)
     os.fchdir(dir_fd)
+    _own(overlay, parent, made, dir_fd, by)
     if stat.S_ISDIR(by.mode) and overlay.xattrs:
         os.setxattr(made, whiteout.OPAQUE, b"y", follow_symlinks=False)
     if whiteout.is_dot_name(name) and stat.S_ISREG(by.mode):
         os.setxattr(made, whiteout.PLAIN, b"y", follow_symlinks=False)
 
 
+def _own(overlay: Overlay, parent: Dir, made: bytes | int, dir_fd: int | None, by: Maker) -> None:
+    """Owner, inherited group and set-id bits of a name in the working directory, or of an fd."""
+    own = overlay.ownership
+    gid = by.gid
+    if parent.gid >= 0:
+        gid = parent.gid
+        by.mode |= stat.S_ISGID if stat.S_ISDIR(by.mode) else 0
+    if own.override and can_record(by.mode):
+        own.keep(made, by.mode, by.uid, gid, 0)
+    uid, gid = own.uid_on_disk(by.uid), own.gid_on_disk(gid)
+    if isinstance(made, int):
+        os.fchown(made, uid, gid)
+    else:
+        os.chown(made, uid, gid, dir_fd=dir_fd, follow_symlinks=False)
+    if by.mode & (stat.S_ISUID | stat.S_ISGID) and not stat.S_ISLNK(by.mode):
+        # chown(2) has cleared them.
+        mode = stat.S_IMODE(os.stat(made, dir_fd=dir_fd).st_mode)
+        os.chmod(made, mode | by.mode & (stat.S_ISUID | stat.S_ISGID), dir_fd=dir_fd)
+
+
 def _enter(overlay: Overlay, parent: Dir, name: bytes, where: LayerDir, st: os.stat_result) -> Node:
     """The node of a file that was just made."""
     table = overlay.table
     node_id = table.id_of(st)
-    if node_id in table.nodes:
+    if table.known(node_id) is not None:
         node_id = table.fresh_id()
     node = Node(node_id, parent, name, where, name, stat.S_IFMT(st.st_mode))
     node.ino = st.st_ino

@@ -44,12 +44,12 @@ class Ownership:
             or config.squash_gid is not None
         )
 
-    def shown(self, node: Node, st: os.stat_result) -> Shown:
-        """What the merged view says of a real file."""
+    def shown(self, node: Node | None, st: os.stat_result) -> Shown:
+        """What the merged view says of a real file. One without a node is a lower's."""
         mode, uid, gid, rdev = st.st_mode, st.st_uid, st.st_gid, st.st_rdev
-        if self.override:
+        if self.override and node is not None:
             mode, uid, gid, rdev = overridden(self._read(node), (mode, uid, gid, rdev))
-        if self.overflow and not node.in_upper:
+        if self.overflow and (node is None or not node.in_upper):
             uid = 0 if uid == overflow_id("uid") else uid
             gid = 0 if gid == overflow_id("gid") else gid
         uid = to_view(self.uid_map, uid) if self.squash_uid is None else self.squash_uid

@@ -190,7 +190,6 @@ def _settle(overlay: Overlay, node: Node, parent: Dir, name: bytes) -> None:
     overlay.table.move(node, parent, name)
     where = upper_dir(overlay, parent)
     node.where, node.real = where, name
-    node.attr = None
     if isinstance(node, Dir):
         assert node.upper is not None
         node.upper.parent = where

@@ -22,10 +22,10 @@ def mount_options(fd: int, uid: int = 0, gid: int = 0) -> str:
 
 def preload() -> None:
     """Import all that serving needs, so that a process forked later starts at once."""
-    from . import loop
+    from . import session
 
-    loop.import_pyfuse3()
-    from . import operations, state  # noqa: F401
+    session.import_pyfuse3()
+    from . import operations, requests, state  # noqa: F401
 
 
 def serve(config: Config, fuse_fd: int, *, ready: Callable[[], None] | None = None) -> None:
@@ -53,22 +53,29 @@ def _run(
     *,
     unmount: bool,
 ) -> None:
-    from . import loop
+    from . import session
 
-    pyfuse3 = loop.import_pyfuse3()
+    pyfuse3 = session.import_pyfuse3()
     from . import syscalls
     from .operations import Operations
+    from .requests import connect
     from .state import Overlay
 
     os.umask(0)
     _raise_descriptor_limit()
-    pyfuse3.init(Operations(Overlay(config)), where, options)
+    overlay = Overlay(config)
+    pyfuse3.init(Operations(overlay), where, options)
     _calm_collector()
     syscalls.keep_freed_memory()
     try:
-        if ready is not None:
-            ready()
-        loop.run(pyfuse3)
+        link = session.Session(pyfuse3)
+        try:
+            device = connect(overlay, link)
+            if ready is not None:
+                ready()
+            device.serve()
+        finally:
+            link.close()
     finally:
         pyfuse3.close(unmount=unmount)
 

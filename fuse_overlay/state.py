@@ -10,7 +10,6 @@ from .config import Config
 from .hardlinks import Index
 from .inodes import LINKED, ROOT, Dir, Node, Table
 from .layers import NO_MARKS, Layer, LayerDir, hidden_tree
-from .listing_cache import KeptListings
 from .ownership import Ownership
 from .quota import Quota
 from .work import Work
@@ -38,7 +37,6 @@ class Overlay:
         )
         self.last_layer = len(self.lowers)
         self.root = self._make_root()
-        self.kept_listings = KeptListings()
 
     def _open_upper(self, config: Config) -> None:
         assert config.upper is not None

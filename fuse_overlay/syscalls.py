@@ -1,4 +1,4 @@
-"""What Python's os module lacks here: renameat2(2), and mallopt(3)."""
+"""What Python's os module lacks here: renameat2(2), fallocate(2) and mallopt(3)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import os
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
 RENAME_WHITEOUT = 4
+
+FALLOC_FL_PUNCH_HOLE = 2
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.renameat2.argtypes = (
@@ -24,6 +26,16 @@ def renameat2(olddirfd: int, oldpath: bytes, newdirfd: int, newpath: bytes, flag
     if _libc.renameat2(olddirfd, oldpath, newdirfd, newpath, flags) < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), oldpath, None, newpath)
+
+
+_libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+
+
+def fallocate(fd: int, mode: int, offset: int, length: int) -> None:
+    """fallocate(2)."""
+    if _libc.fallocate(fd, mode, offset, length) < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
 
 
 _M_TRIM_THRESHOLD = -1

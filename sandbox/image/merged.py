@@ -98,7 +98,7 @@ class Merged:
         if not dirs:
             return []
         node = Dir(ROOT, None, b"", None, dirs)
-        return sorted(name for name, _ in listing.names(self._overlay, node))
+        return sorted(found[1] for found in listing.names(self._overlay, node))
 
     def node_id(self, status: os.stat_result) -> int:
         """Return the number by which the overlay's index of hard links knows a file of a lower."""

@@ -1,21 +1,27 @@
-"""pyfuse3 without trio: one blocking loop in a process of its own.
+"""pyfuse3's session. Between it and the kernel stands our own loop (`device`).
 
-pyfuse3's C module imports trio at its top (0.1 s) and drives its session through five of trio's
-names. A server that answers one request after the other needs none of trio's waiting: reading
-/dev/fuse blocks in the system call. So a stand-in with those names takes trio's place while
-pyfuse3 is imported; if that has happened already, only pyfuse3's own reference is replaced, as
-``pyfuse3.asyncio`` does.
+pyfuse3 mounts, agrees with the kernel on what both can, and answers the requests that are handed
+to it. Its C module imports trio at its top (0.1 s) and drives the session through five of trio's
+names; it waits for nothing here, so a stand-in with those names takes trio's place. When pyfuse3
+asks trio to wait for the session's descriptor, its loop stands still, and goes on for one request
+when that is there.
+
+Requests reach it through a pair of sockets, of which one end is put under the session's descriptor:
+each is a packet, as on /dev/fuse, and the packet that comes back is the answer.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
+import socket
 import sys
-from collections.abc import Awaitable, Callable, Generator, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from types import ModuleType
 from typing import Any
 
 _READY: Iterator[None] = iter(())
+_LARGEST = 1 << 17  # more than any answer that pyfuse3 gives here: lists of xattrs, 64 KiB
 
 
 class _Done:
@@ -66,18 +72,18 @@ class ClosedResourceError(Exception):
     """As trio's; never raised here."""
 
 
-def _wait_readable(fd: int) -> _Done:
-    """Nothing to wait for: the read(2) that follows blocks."""
-    return _DONE
+class _wait_readable:
+    """Stand still until the next request; the session's descriptor is told to whoever waits."""
 
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
 
-async def _readable() -> bool:
-    """What pyfuse3 awaits before each read: there may be a request."""
-    return True
+    def __await__(self) -> Iterator[int]:
+        yield self._fd
 
 
 def _stand_in() -> ModuleType:
-    trio = ModuleType("trio", "What pyfuse3 uses of trio, for one blocking task.")
+    trio = ModuleType("trio", "What pyfuse3 uses of trio, for one task that is driven by hand.")
     lowlevel = ModuleType("trio.lowlevel")
     names: dict[str, Any] = {
         "Lock": _Lock,
@@ -108,7 +114,11 @@ def _metadata() -> ModuleType:
 
 
 def import_pyfuse3() -> Any:
-    """pyfuse3, with the stand-ins; the real modules stay importable for others."""
+    """pyfuse3, with the stand-ins; the real modules stay importable for others.
+
+    If it has been imported already, only its own reference to trio is replaced, as
+    ``pyfuse3.asyncio`` does.
+    """
     trio = _stand_in()
     pyfuse3 = sys.modules.get("pyfuse3")
     if pyfuse3 is None:
@@ -126,16 +136,37 @@ def import_pyfuse3() -> Any:
                 else:
                     del sys.modules[name]
     pyfuse3.__dict__["trio"] = trio
-    # Not to be waited for either: saves a lock and three awaits a request.
-    pyfuse3.__dict__["_wait_fuse_readable"] = _readable
     return pyfuse3
 
 
-def run(pyfuse3: Any) -> None:
-    """Answer requests until the file system is unmounted."""
-    main: Generator[None, None, None] = pyfuse3.main(min_tasks=1, max_tasks=1)
-    try:
-        main.send(None)
-    except StopIteration:
-        return
-    raise RuntimeError("pyfuse3 waited for something that the blocking loop does not have")
+class Session:
+    """A session of pyfuse3 that gets its requests from us. `pyfuse3.init` has been called."""
+
+    def __init__(self, pyfuse3: Any) -> None:
+        self._main: Coroutine[int, None, None] = pyfuse3.main(min_tasks=1, max_tasks=1)
+        self._fd = self._main.send(None)
+        self.device = os.dup(self._fd)
+        """/dev/fuse itself."""
+        self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._ours.setblocking(False)
+        os.dup2(theirs.fileno(), self._fd, inheritable=False)
+        theirs.close()
+
+    def ask(self, request: bytes | memoryview) -> bytes | None:
+        """Let pyfuse3 answer a request; the answer with its header, None if there is none."""
+        self._ours.send(request)
+        try:
+            self._main.send(None)
+        except StopIteration:
+            raise RuntimeError("pyfuse3 has ended its session") from None
+        try:
+            return self._ours.recv(_LARGEST)
+        except BlockingIOError:
+            return None
+
+    def close(self) -> None:
+        """Give the session its descriptor back, so that pyfuse3 can unmount."""
+        os.dup2(self.device, self._fd, inheritable=False)
+        os.close(self.device)
+        self._ours.close()
+        self._main.close()
