@@ -41,7 +41,12 @@ _sbx() {{
 {cases}
     esac
 }}
-compdef _sbx sbx
+# As a file of $fpath this is the body of the function at its first call, else it is sourced.
+if [ "$funcstack[1]" = "_sbx" ]; then
+    _sbx "$@"
+else
+    compdef _sbx sbx
+fi
 """
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import sys
 from importlib import resources
 
 from sandbox.doctor.check import Check, Host, read_first_line
@@ -57,12 +60,24 @@ def _sysctl(setting: str) -> str:
 def _apparmor() -> str:
     """The profile that comes with sbx lifts the restriction for sbx alone."""
     profile = resources.files("profiles") / "apparmor" / "sbx"
-    if profile.is_file():
-        return (
-            f"sudo install -m 644 {profile} /etc/apparmor.d/sbx\n"
-            "sudo apparmor_parser -r /etc/apparmor.d/sbx"
-        )
-    return _sysctl("kernel.apparmor_restrict_unprivileged_userns=0")
+    return apparmor_commands(str(profile), _own_command())
+
+
+def apparmor_commands(profile: str, command: str) -> str:
+    """Return what installs *profile* for the program *command*."""
+    filled_in = shlex.join(["sed", f"s|@SBX@|{command}|", profile])
+    return (
+        f"{filled_in} | sudo tee /etc/apparmor.d/sbx >/dev/null\n"
+        "sudo apparmor_parser -r /etc/apparmor.d/sbx"
+    )
+
+
+def _own_command() -> str:
+    """Return the path of `sbx`, by which AppArmor knows it."""
+    given = os.path.realpath(sys.argv[0])
+    if os.path.basename(given) == "sbx":
+        return given
+    return os.path.join(os.path.dirname(sys.executable), "sbx")
 
 
 def _no_switch() -> str:
