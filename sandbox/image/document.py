@@ -17,6 +17,9 @@ def parse_object(data: bytes, what: str, most_bytes: int = MOST_BYTES) -> dict[s
         raise StoreError(f"{what} refused", detail=f"larger than {most_bytes >> 20} MiB")
     try:
         value = json.loads(data)
+        if b"\\u" in data:
+            # Halves of surrogate pairs are no text: nothing could print or write them.
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as err:
         raise StoreError(f"damaged {what}", detail=str(err)[:200]) from None
     if not isinstance(value, dict):

@@ -173,6 +173,8 @@ class TarStream:
         entry = self._entry(header, long_name, long_link)
         if pax:
             _apply_pax(entry, pax)
+        if b"\0" in entry.name or b"\0" in entry.link:
+            raise TarError(f"a name with a zero byte: {entry.name[:200]!r}")
         if entry.kind == "file" and kind in b"0\0" and entry.name.endswith(b"/"):
             entry.kind = "dir"  # v7 archives have no type for directories
         self._unread, self._padding = entry.stored, -entry.stored % BLOCK
@@ -246,6 +248,8 @@ class TarStream:
 
     def _pax_sparse(self, entry: Entry, pax: dict[str, bytes], sparse: list[bytes]) -> None:
         if name := pax.get("GNU.sparse.name"):
+            if b"\0" in name:
+                raise TarError(f"a name with a zero byte: {name[:200]!r}")
             entry.name = name
         entry.size = decimal(pax.get("GNU.sparse.realsize") or pax.get("GNU.sparse.size") or b"0")
         if pax.get("GNU.sparse.major") == b"1":

@@ -69,7 +69,8 @@ def save(registry: str, credentials: Credentials, environ: Mapping[str, str]) ->
         _call(helper, "store", json.dumps(value), environ)
         return helper
     pair = f"{credentials.username}:{credentials.password}".encode()
-    auths = config.setdefault("auths", {})
+    others = (config.get("auths") or {}).items()
+    auths = config["auths"] = {k: v for k, v in others if not _same_registry(k, registry)}
     auths[_key(registry)] = {"auth": base64.b64encode(pair).decode()}
     _write(path, config)
     return str(path)
@@ -106,10 +107,10 @@ def _read(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_bytes())
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as err:
+    except (OSError, ValueError, RecursionError) as err:
         raise InvalidSpec(f"can't read {path}", detail=str(err)) from err
-    if not isinstance(value, dict):
-        raise InvalidSpec(f"can't read {path}", detail="not a JSON object")
+    if not isinstance(value, dict) or not isinstance(value.get("auths") or {}, dict):
+        raise InvalidSpec(f"can't read {path}", detail="not a JSON object of objects")
     return value
 
 
@@ -132,7 +133,9 @@ def _find_in(
     auths = config.get("auths")
     for key, entry in (auths or {}).items() if isinstance(auths, dict) else ():
         if _same_registry(key, registry) and isinstance(entry, dict):
-            return _from_entry(entry)
+            found = _from_entry(entry)
+            if found is not None:
+                return found
     return None
 
 

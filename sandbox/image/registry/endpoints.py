@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from sandbox.errors import InvalidSpec, StoreError
 from sandbox.image.reference import DEFAULT_REGISTRY, Reference
@@ -93,12 +93,30 @@ def _registries(environ: Mapping[str, str]) -> list[dict[str, Any]]:
                 value = tomllib.load(file)
         except FileNotFoundError:
             continue
-        except (OSError, tomllib.TOMLDecodeError) as err:
+        except (OSError, ValueError, RecursionError) as err:
             raise InvalidSpec(f"can't read {path}", detail=str(err)) from err
-        for entry in value.get("registry", []):
-            if isinstance(entry, dict):
-                entries[str(entry.get("prefix") or entry.get("location"))] = entry
+        found = value.get("registry", [])
+        for entry in found if isinstance(found, list) else [None]:
+            if not _is_registry(entry):
+                raise InvalidSpec(
+                    f"can't read {path}",
+                    detail=f"[[registry]]: {entry!r:.200}",
+                    hint="man containers-registries.conf",
+                )
+            entries[str(entry.get("prefix") or entry.get("location"))] = entry
     return list(entries.values())
+
+
+def _is_registry(entry: Any) -> TypeGuard[dict[str, Any]]:
+    """Tell whether *entry* has the types of a [[registry]]; its mirrors as well."""
+    if not isinstance(entry, dict):
+        return False
+    mirrors = entry.get("mirror", [])
+    return (
+        all(isinstance(entry.get(key, ""), str) for key in ("prefix", "location"))
+        and isinstance(mirrors, list)
+        and all(isinstance(m, dict) and isinstance(m.get("location", ""), str) for m in mirrors)
+    )
 
 
 def _files(environ: Mapping[str, str]) -> Iterator[Path]:
