@@ -41,6 +41,7 @@ from sandbox.errors import SbxError
 from sandbox.image import save
 from sandbox.image.platform import own_platform
 from sandbox.image.store import Store
+from sandbox.linux.syscalls import set_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class Built:
 def build(options: BuildOptions, context: Context) -> Built:
     """Carry out a build. Raises SbxError; the store is as before then, but for the cache."""
     context.enter_storage()
+    set_name("sbx-build")
     store = Store(context.paths)
     with ExitStack() as stack:
         stack.enter_context(store.adding())

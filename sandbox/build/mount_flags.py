@@ -71,7 +71,13 @@ def read_mounts(
 def _fields(text: str, instruction: Instruction) -> dict[str, str]:
     """Return the comma-separated fields by their main names."""
     fields: dict[str, str] = {}
-    for part in next(csv.reader([text]), []):
+    try:
+        parts = next(csv.reader([text]), [])
+    except csv.Error as err:
+        raise InstructionError(
+            f"invalid --mount={text[:200]}", instruction.line, instruction.end, detail=str(err)
+        ) from err
+    for part in parts:
         name, equals, value = part.partition("=")
         key = _OTHER_NAMES.get(name.strip().lower(), name.strip().lower())
         if key in ("rw", "readwrite"):

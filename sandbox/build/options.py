@@ -145,7 +145,11 @@ def parse_ssh(text: str, environ: Mapping[str, str]) -> tuple[str, str]:
 
 def _fields(text: str, option: str) -> dict[str, str]:
     fields: dict[str, str] = {}
-    for part in next(csv.reader([text]), []):
+    try:
+        parts = next(csv.reader([text]), [])
+    except csv.Error as err:
+        raise UsageError(f"invalid {option}: {text!r}", detail=str(err)) from err
+    for part in parts:
         name, equals, value = part.partition("=")
         if not equals:
             raise UsageError(f"invalid {option}: {text!r}", detail=f"no value in {part!r}")

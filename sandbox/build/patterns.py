@@ -124,7 +124,7 @@ class IgnoreRules:
         """Return whether *path* ("a/b") is left out: it or a directory above it matches."""
         if not self._rules:
             return False
-        matched = self._matched(path)
+        matched = self._matched(path.strip("/"))
         ignored = False
         for rule, hit in zip(self._rules, matched, strict=True):
             if hit:

@@ -117,7 +117,7 @@ def _packed(value: Any) -> bytes:
 def _be_forker(requests: socket.socket, parent: int) -> NoReturn:
     try:
         _follow_into_death(parent)
-        set_name("sbx-build")
+        set_name("sbx-forker")
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         # Nobody waits for the children: the kernel reaps them (wait(2), NOTES).
