@@ -68,7 +68,9 @@ def main() -> None:
     lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        if os.fstat(lock).st_ino != os.stat(f"{path}.lock").st_ino:
+            return  # removed as a dead one's, just before it was locked: the next one comes soon
+    except (BlockingIOError, FileNotFoundError):
         return  # another one was quicker
     # Before the long imports: whoever comes meanwhile joins this namespace instead of making one.
     from sandbox.linux import storage_userns

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from sandbox.engine.removal import discard
+from sandbox.engine.sweep import sweep
 from sandbox.linux import cgroups
 from sandbox.state import Container, Containers
 
@@ -21,7 +22,10 @@ def reconcile(containers: Containers) -> None:
     The kernel has ended their processes and mounts already (see `overlay.guard`); what is left
     is on disk and in the cgroup tree. Cheap when there is nothing to do.
     """
-    dead = any(container.abandoned for container in containers.all())
+    known = list(containers.all())
+    running = frozenset(f"c-{c.spec.id[:24]}" for c in known if c.running)
+    sweep(containers.paths.runtime, running)
+    dead = any(container.abandoned for container in known)
     if not dead and not _abandoned_spares(containers):
         return
     with containers.lock(shared=False):

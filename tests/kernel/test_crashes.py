@@ -90,6 +90,33 @@ def _finish(sbx: Sbx, name: str, client: int) -> None:
             return
 
 
+def test_what_killed_processes_left_in_the_runtime_directory_goes(sbx: Sbx) -> None:
+    """Sockets and locks of dead launchers and supervisors; those of living ones stay."""
+    cold = {"SBX_LAUNCHER": "off"}
+    directory = sbx.directory / "run/sbx"
+
+    def left() -> set[str]:
+        sbx("ps", env=cold, check=True)
+        return {entry for entry in os.listdir(directory) if entry != "userns"} | {
+            entry for entry in os.listdir(directory / "userns") if entry != "lock"
+        }
+
+    sbx("run", "-d", "--network=none", "host", "sleep", "1000", check=True)
+    deadline = time.monotonic() + 20
+    while not (launchers := sbx.launcher_pids()) and time.monotonic() < deadline:
+        sbx("version", check=True)
+    alive = left()
+    assert {name.partition("-")[0] for name in alive} >= {"launcher", "c"}
+    assert left() == alive
+    assert sbx.launcher_pids() == launchers
+    (supervisor,) = _processes(sbx, "sbx-supervisor")
+    for process in (*launchers, supervisor):
+        os.kill(process, signal.SIGKILL)
+        _wait(process, 20)
+
+    assert left() == set()
+
+
 def test_a_hundred_containers_at_once(sbx: Sbx) -> None:
     """They all run, are listed, and go by one command."""
     count = int(os.environ.get("SBX_MANY", "30"))
