@@ -149,6 +149,7 @@ class ProcessPlan:
     init: bool = False
     create_cwd: bool = True
     single_uid: bool = False
+    first_ids: tuple[int, int] = (0, 0)  # uid and gid to set up with: root's, or the only ones
 
     def describe(self) -> str:
         return (

@@ -94,6 +94,9 @@ def execute(
         raise InvalidSpec(
             f"cannot become user {plan.user or 'root'} (uid {account.uid}, gid {account.gid})",
             detail=f"{err.strerror}; is the id mapped in this container?",
+            hint="it has one user alone, as there are no subordinate ids (sbx doctor)"
+            if plan.single_uid
+            else None,
         ) from err
     _refuse_magic_links(plan.argv[0], environment)
     close_range(3, flags=_CLOSE_RANGE_CLOEXEC)

@@ -11,7 +11,7 @@ from sandbox.container.plan import ProcessPlan
 from sandbox.engine.context import Context
 from sandbox.engine.filters import filter_for
 from sandbox.errors import Conflict
-from sandbox.linux import capabilities, cgroups, rlimits
+from sandbox.linux import capabilities, cgroups, idmap, rlimits
 from sandbox.linux.cgroups import Cgroup
 from sandbox.spec import Limits
 from sandbox.state import Container
@@ -58,13 +58,19 @@ def exec_(container: Container, options: ExecOptions, context: Context) -> int:
 def _plan(container: Container, options: ExecOptions, context: Context) -> ProcessPlan:
     spec = container.spec
     assert container.status.init is not None
-    with open(f"/proc/{container.status.init.pid}/uid_map") as file:
-        single_uid = sum(int(line.split()[2]) for line in file) == 1
+    maps = [
+        idmap.read_map(f"/proc/{container.status.init.pid}/{kind}")
+        for kind in ("uid_map", "gid_map")
+    ]
+    single_uid = idmap.total(maps[0]) == 1
+    first_ids = idmap.first(maps[0]), idmap.first(maps[1])
     spec = dataclasses.replace(
         spec, security=dataclasses.replace(spec.security, explain=False), limits=spec.limits
     )
     plan = process_plan(
-        spec, filter_for(spec, context, single_uid=single_uid), single_uid=single_uid
+        spec,
+        filter_for(spec, context, single_uid=single_uid and first_ids[0] == 0),
+        single_uid=single_uid,
     )
     ulimits = plan.ulimits
     if not container.status.cgroup:
@@ -74,6 +80,7 @@ def _plan(container: Container, options: ExecOptions, context: Context) -> Proce
         environment.setdefault("TERM", "xterm")
     return dataclasses.replace(
         plan,
+        first_ids=first_ids,
         argv=options.argv,
         env=tuple(environment.items()),
         cwd=options.cwd or spec.cwd,

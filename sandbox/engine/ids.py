@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
+from sandbox.container.accounts import find_account
 from sandbox.engine.context import Context
 from sandbox.errors import Unavailable
 from sandbox.linux import idmap
 from sandbox.spec import ContainerSpec
 
 
-def maps_for(spec: ContainerSpec, context: Context) -> tuple[idmap.Map, idmap.Map, tuple[str, ...]]:
+def maps_for(
+    spec: ContainerSpec, context: Context, directory: Path
+) -> tuple[idmap.Map, idmap.Map, tuple[str, ...]]:
     """Return (uid_map, gid_map, warnings). This process has to be in the storage namespace.
 
-    Raises Unavailable for a mapping that needs subordinate ids where there are none.
+    *directory* is the container's: the user's name is looked up in what it wrote, too. Raises
+    Unavailable for a mapping that needs subordinate ids where there are none, InvalidSpec for a
+    user that the image does not know.
     """
     uids = idmap.read_map("/proc/self/uid_map")
     gids = idmap.read_map("/proc/self/gid_map")
@@ -23,12 +31,41 @@ def maps_for(spec: ContainerSpec, context: Context) -> tuple[idmap.Map, idmap.Ma
                 "--userns auto needs subordinate ids, and this user has none", hint="sbx doctor"
             )
         warnings = ("no subordinate ids: the container's root is your own user id outside of it",)
+    if single and spec.user:
+        uid, gid = _only_user(spec, directory)
+        return (idmap.Range(uid, 0, 1),), (idmap.Range(gid, 0, 1),), warnings
     user = context.user
     return (
         idmap.split(_wanted(spec, idmap.total(uids), user.uid, single), uids),
         idmap.split(_wanted(spec, idmap.total(gids), user.gid, single), gids),
         warnings,
     )
+
+
+def _only_user(spec: ContainerSpec, directory: Path) -> tuple[int, int]:
+    """Return the ids of the container's user, which are to be the only ones.
+
+    Without subordinate ids there is one id, and it may have any number: the container's user is
+    not root then but itself, and everything in the container is its own.
+    """
+    # The overlay is not there yet: /etc/passwd is that of the topmost layer that has one.
+    for layer in (str(directory / "upper"), *spec.lower):
+        try:
+            root = os.open(layer, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        try:
+            if os.path.exists(f"/proc/self/fd/{root}/etc/passwd"):
+                account = find_account(root, spec.user)
+                return account.uid, account.gid
+        finally:
+            os.close(root)
+    root = os.open("/dev", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)  # has no /etc/passwd
+    try:
+        account = find_account(root, spec.user)
+    finally:
+        os.close(root)
+    return account.uid, account.gid
 
 
 def _wanted(spec: ContainerSpec, available: int, own_id: int, single: bool) -> idmap.Map:

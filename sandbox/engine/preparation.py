@@ -51,16 +51,27 @@ class Preparation:
         self.enforcement = cgroups.Enforcement("")
         self._cpus: frozenset[int] | None = None
         self._single_uid = False
+        self._first_ids = (0, 0)
         self._connected = False
 
     def plan(self, directory: Path) -> ContainerPlan:
         """Return the plan of a container whose state is in *directory*; nothing is made yet."""
         spec, context = self.spec, self.context
-        uid_map, gid_map, warnings = maps_for(spec, context)
+        uid_map, gid_map, warnings = maps_for(spec, context, directory)
         self.warn(*warnings)
         self._single_uid = single_uid = idmap.total(uid_map) == 1
-        filters = filter_for(spec, context, single_uid=single_uid)
-        self.explain = explainer_for(spec, context, single_uid=single_uid)
+        self._first_ids = idmap.first(uid_map), idmap.first(gid_map)
+        # Who is not root expects to be refused.
+        emulate = single_uid and self._first_ids[0] == 0
+        filters = filter_for(spec, context, single_uid=emulate)
+        self.explain = explainer_for(spec, context, single_uid=emulate)
+        if single_uid and not emulate and spec.userns != "keep-id":
+            say_once(
+                context,
+                "single-user",
+                f"this user has no subordinate ids (sbx doctor): {spec.user} is the only user in"
+                " this container, and all files there are its own",
+            )
         if filters.emulates:
             say_once(
                 context,
@@ -93,7 +104,9 @@ class Preparation:
         if starter is not None:
             self.stack.callback(starter.close)
         upper, work = drivers.directories(directory)
-        config = drivers.fuse_config(self.spec, upper, work, single_uid=self._single_uid)
+        config = drivers.fuse_config(
+            self.spec, upper, work, only_ids=self._first_ids if self._single_uid else None
+        )
         started = start(plan, config, directory, self.cgroup, stdin=self.spec.interactive)
         self.stack.callback(started.resources.close)
         if self._cpus is not None:

@@ -70,6 +70,11 @@ def unchanged(kind: str) -> Map:
     return tuple(Range(r.inside, r.inside, r.count) for r in read_map(f"/proc/self/{kind}"))
 
 
+def first(mapping: Map) -> int:
+    """Return the lowest id inside."""
+    return min(r.inside for r in mapping)
+
+
 def root_map(available: int) -> Map:
     """The container's root is the user; the other ids are subordinate ones."""
     return (Range(0, 0, available),)

@@ -22,8 +22,13 @@ def make_directories(directory: Path) -> None:
     work.mkdir(mode=0o700, exist_ok=True)
 
 
-def fuse_config(spec: ContainerSpec, upper: str, work: str, *, single_uid: bool) -> Config:
-    """Return the overlay server's configuration for *spec*."""
+def fuse_config(
+    spec: ContainerSpec, upper: str, work: str, *, only_ids: tuple[int, int] | None
+) -> Config:
+    """Return the overlay server's configuration for *spec*.
+
+    *only_ids* are the uid and gid that the container has where it has one of each.
+    """
     host = spec.lower == ("/",)
     return Config(
         lower=spec.lower,
@@ -37,9 +42,9 @@ def fuse_config(spec: ContainerSpec, upper: str, work: str, *, single_uid: bool)
         size=spec.limits.storage_size,
         inodes=spec.limits.storage_inodes,
         volatile=spec.remove,
-        owner_map="xattr" if single_uid else "none",
-        # What the image gives to other users is root's here: over files of an id that has no
-        # mapping even root has no rights (capabilities(7), user_namespaces(7)).
-        squash_uid=0 if single_uid else None,
-        squash_gid=0 if single_uid else None,
+        owner_map="none" if only_ids is None else "xattr",
+        # What the image gives to other users is the only one's here: over files of an id that has
+        # no mapping even root has no rights (capabilities(7), user_namespaces(7)).
+        squash_uid=None if only_ids is None else only_ids[0],
+        squash_gid=None if only_ids is None else only_ids[1],
     )

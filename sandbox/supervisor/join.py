@@ -161,8 +161,8 @@ def _be_command(plan: ProcessPlan, channel: Channel, pipes: Pipes | None) -> NoR
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         channel.send({"step": "hello"})
         os.setsid()
-        os.setresgid(0, 0, 0)
-        os.setresuid(0, 0, 0)
+        os.setresgid(plan.first_ids[1], plan.first_ids[1], plan.first_ids[1])
+        os.setresuid(plan.first_ids[0], plan.first_ids[0], plan.first_ids[0])
         prctl(PR_SET_DUMPABLE, 0)  # changing ids may have set it again
         slave = None
         channel.expect("go")
