@@ -21,8 +21,9 @@ bench: ## compare start-up and throughput with podman, crun and bubblewrap
 bench-overlay: ## compare the FUSE overlay with fuse-overlayfs and the kernel's overlay
 	@setup/bench -m bench.overlay
 
-bench-images: ## compare pull and build with podman, skopeo and buildah
+bench-images: ## compare import, pull and build with podman and buildah
 	@setup/bench -m bench.images
+	@setup/bench -m bench.builds
 
 lock: ## write the lock files anew
 	@setup/lock
