@@ -21,6 +21,11 @@ from __future__ import annotations
 _CONTROL = dict.fromkeys({*range(9), *range(11, 32), *range(127, 160)}, "\N{REPLACEMENT CHARACTER}")
 
 
+def harmless(text: str) -> str:
+    """Return *text* without control characters, which would act on the terminal."""
+    return text.translate(_CONTROL)
+
+
 class SbxError(Exception):
     """sbx failed; *detail* says why, *hint* what to do next (often a command)."""
 
@@ -43,7 +48,7 @@ class SbxError(Exception):
             lines += [f"  {line}" for line in self.detail.splitlines()]
         if self.hint:
             lines.append(f"  hint: {self.hint}")
-        return "\n".join(lines).translate(_CONTROL)
+        return harmless("\n".join(lines))
 
 
 class UsageError(SbxError):

@@ -10,6 +10,7 @@ from sandbox.linux.syscalls import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, opena
 
 # A hostile image may bring a passwd of any size.
 _MAX_SIZE = 4 << 20
+_MOST_DIGITS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +48,15 @@ def find_account(root: int, user: str) -> Account:
         gid = _number(found[2] if found else group)
     elif entry:
         members = [r for r in group_records if entry[0] in r[3].split(",")]
-        groups = tuple(sorted({int(r[2]) for r in members} - {gid}))
+        groups = tuple(sorted({_number(r[2]) for r in members} - {gid}))
     return Account(uid, gid, groups, home)
 
 
 def _number(text: str) -> int:
-    value = int(text)
-    if value > 0x7FFFFFFF:
-        raise InvalidSpec(f"uids and gids must be in range 0-2147483647, not {text}")
-    return value
+    # int() of thousands of digits is an error of its own.
+    if len(text) > _MOST_DIGITS or int(text) > 0x7FFFFFFF:
+        raise InvalidSpec(f"uids and gids must be in range 0-2147483647, not {text[:40]}")
+    return int(text)
 
 
 def _find(records: list[list[str]], key: str) -> list[str] | None:
@@ -63,9 +64,9 @@ def _find(records: list[list[str]], key: str) -> list[str] | None:
     for record in records:
         if record[0] == key:
             return record
-    if key.isdecimal():
+    if key.isdecimal() and len(key) <= _MOST_DIGITS:
         for record in records:
-            if int(record[2]) == int(key):
+            if len(record[2]) <= _MOST_DIGITS and int(record[2]) == int(key):
                 return record
     return None
 

@@ -59,7 +59,8 @@ class _Session:
         sys.stdout.flush()
         request = json.dumps({"attach": {"stdin": feed}}).encode() + b"\n"
         try:
-            self.control.connect(os.fspath(containers.socket_of(self.container, self.context)))
+            socket_path = containers.socket_of(self.container, self.context)
+            containers.connect(self.control, socket_path)
             socket.send_fds(self.control, [request], [0, 1, 2])
         except OSError as err:
             raise SbxError(

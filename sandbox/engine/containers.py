@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+from sandbox import call
 from sandbox.engine.context import Context
 from sandbox.engine.exec_ import ExecOptions, exec_
 from sandbox.engine.live import changed
@@ -182,6 +184,14 @@ def demand(container: Container, request: dict[str, Any], context: Context) -> d
     return answer
 
 
+def connect(connection: socket.socket, path: Path) -> None:
+    """Connect to a supervisor. Raises OSError, also when the listener is somebody else's: the
+    runtime directory may be below /tmp, where anybody can have been first."""
+    connection.connect(os.fspath(path))
+    if call.peer_uid(connection) != os.getuid():
+        raise PermissionError(errno.EACCES, "the socket belongs to another user", os.fspath(path))
+
+
 def socket_of(container: Container, context: Context) -> Path:
     """Return the control socket of the container's supervisor."""
     return context.paths.runtime / f"c-{container.spec.id[:24]}"
@@ -192,7 +202,7 @@ def ask(container: Container, request: dict[str, Any], context: Context) -> dict
     path = socket_of(container, context)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         try:
-            connection.connect(os.fspath(path))
+            connect(connection, path)
             connection.sendall(json.dumps(request).encode() + b"\n")
             with connection.makefile("rb") as lines:
                 line = lines.readline()

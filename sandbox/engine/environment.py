@@ -37,7 +37,8 @@ def read_env_file(path: Path, environ: Mapping[str, str]) -> tuple[Variable, ...
 
 
 def _file_variables(text: str, path: Path, environ: Mapping[str, str]) -> Iterable[Variable]:
-    for number, line in enumerate(text.splitlines(), start=1):
+    # Not splitlines(): form feeds and the like are part of a value.
+    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), start=1):
         stripped = line.lstrip()
         if not stripped or stripped.startswith("#"):
             continue

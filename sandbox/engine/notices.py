@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from sandbox.engine.context import Context
+from sandbox.errors import harmless
 from sandbox.paths import make_private
 
 
@@ -15,4 +16,4 @@ def say_once(context: Context, key: str, text: str) -> None:
         marker.touch(exist_ok=False)
     except FileExistsError:
         return
-    print(f"sbx: note: {text}", file=sys.stderr)
+    print(f"sbx: note: {harmless(text)}", file=sys.stderr)

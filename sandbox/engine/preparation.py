@@ -14,7 +14,7 @@ from sandbox.engine.context import Context
 from sandbox.engine.filters import explainer_for, filter_for
 from sandbox.engine.ids import maps_for
 from sandbox.engine.notices import say_once
-from sandbox.errors import InvalidSpec
+from sandbox.errors import InvalidSpec, harmless
 from sandbox.linux import cgroups, idmap, rlimits
 from sandbox.network import connection as connections
 from sandbox.network.hosts import hosts
@@ -141,7 +141,7 @@ class Preparation:
         """Tell the user, and `inspect` later."""
         for warning in warnings:
             self.warnings.append(warning)
-            print(f"sbx: warning: {warning}", file=sys.stderr)
+            print(f"sbx: warning: {harmless(warning)}", file=sys.stderr)
 
     def _files(self) -> dict[str, str]:
         spec = self.spec

@@ -21,6 +21,8 @@ def sweep(runtime: Path, running: frozenset[str]) -> None:
     from the launcher's own start at the same time makes its files anew.
     """
     try:
+        if os.lstat(runtime).st_uid != os.getuid():
+            return  # somebody else's, who was first
         entries = sorted(os.listdir(runtime))
     except FileNotFoundError:
         return

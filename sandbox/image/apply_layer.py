@@ -15,7 +15,7 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from sandbox.errors import StoreError
+from sandbox.errors import StoreError, harmless
 from sandbox.image.content import write_all
 from sandbox.image.limits import LayerLimits, check_free_space
 from sandbox.image.ownership import OVERRIDE, Ownership, mapped_ids, override_stat
@@ -67,7 +67,7 @@ class Applied:
         for kind, count in self.left_out.items():
             names = ", ".join(self.examples[kind]) + (" …" if count > 3 else "")
             parts.append(f"{count} {kind}{'s' if count > 1 else ''} ({names})")
-        return "; ".join(parts)
+        return harmless("; ".join(parts))
 
 
 def apply_layer(stream: TarStream, root: int, ownership: Ownership, limits: LayerLimits) -> Applied:

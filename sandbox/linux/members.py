@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from sandbox.linux.processes import ProcessRef
 
@@ -62,12 +62,15 @@ def stop(init: int) -> frozenset[ProcessRef] | None:
     Return those that were stopped before. None when there was no end of new ones; they go on then.
     """
     before = frozenset(_refs(pid for pid in members(init) if _state(pid) in "Tt"))
+    told: set[ProcessRef] = set()
     for _ in range(_ROUNDS):
-        running = [pid for pid in members(init) if _state(pid) not in "TtZXx"]
-        if not running:
+        moving = frozenset(_refs(pid for pid in members(init) if _state(pid) not in "TtZXx"))
+        # One that the kernel holds stops before it executes another instruction of its own.
+        if all(reference in told and _state(reference.pid) == "D" for reference in moving):
             return before
-        for pid in running:
-            _send(pid, signal.SIGSTOP)
+        for reference in moving - told:
+            _send(reference, signal.SIGSTOP)
+        told |= moving
         time.sleep(_MOMENT)
     resume(init, before)
     return None
@@ -75,13 +78,11 @@ def stop(init: int) -> frozenset[ProcessRef] | None:
 
 def resume(init: int, stopped_before: frozenset[ProcessRef]) -> None:
     """Let all go on (SIGCONT) but those that were stopped before `stop`."""
-    kept = {reference.pid for reference in stopped_before if reference.alive()}
-    for pid in members(init):
-        if pid not in kept:
-            _send(pid, signal.SIGCONT)
+    for reference in frozenset(_refs(members(init))) - stopped_before:
+        _send(reference, signal.SIGCONT)
 
 
-def _refs(pids: Iterator[int]) -> Iterator[ProcessRef]:
+def _refs(pids: Iterable[int]) -> Iterator[ProcessRef]:
     for pid in pids:
         try:
             yield ProcessRef.of(pid)
@@ -94,8 +95,13 @@ def _state(pid: int) -> str:
     return fields[0] if fields else "X"
 
 
-def _send(pid: int, number: int) -> None:
+def _send(reference: ProcessRef, number: int) -> None:
+    pidfd = reference.open()
+    if pidfd is None:
+        return
     try:
-        os.kill(pid, number)
+        signal.pidfd_send_signal(pidfd, number)
     except ProcessLookupError:
         pass
+    finally:
+        os.close(pidfd)

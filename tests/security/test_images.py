@@ -175,6 +175,21 @@ def test_control_characters_do_not_reach_the_terminal(sbx: Sbx) -> None:
     assert b"\x1b" not in on_terminal
 
 
+def test_a_program_s_name_is_harmless_in_what_explain_says(sbx: Sbx) -> None:
+    """A denied call is told with the name of the program, which the container chooses."""
+    code = """
+import ctypes
+libc = ctypes.CDLL(None)
+libc.prctl(15, b"\\x1b]0;owned\\x07", 0, 0, 0)
+libc.unshare(0x10000000)
+"""
+    result = sbx(*RUN, "--explain", "host", "/usr/bin/python3", "-c", code)
+
+    assert "denied unshare" in result.stderr
+    assert "\x1b" not in result.stderr
+    assert "\x07" not in result.stderr
+
+
 @pytest.mark.parametrize("variable", ["A=b\nPATH=/evil", "A=\x1b[31m"])
 def test_newlines_in_variables_stay_in_their_variable(sbx: Sbx, variable: str) -> None:
     """A value with a newline does not become two variables."""

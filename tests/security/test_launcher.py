@@ -75,3 +75,37 @@ def _listen_as_somebody(sbx: Sbx, directory: Path, place: Path) -> subprocess.Po
         stdout=subprocess.PIPE,
         text=True,
     )
+
+
+def test_a_supervisor_of_another_user_gets_nothing(sbx: Sbx) -> None:
+    """The same for the socket of a container: nobody else is asked, or given the streams."""
+    user = str(os.getuid())
+    if not idmap.read_subids("/etc/subuid", (os.environ.get("USER", user), user)):
+        pytest.skip("needs subordinate ids")
+    # A launcher that just starts would close the directory again.
+    cold = {"SBX_LAUNCHER": "off"}
+    command = ("run", "-d", "--network", "none", "host", "sleep", "1000")
+    started = sbx(*command, env=cold, check=True)
+    container = started.stdout.strip()
+    directory = sbx.directory / "run/sbx"
+    place = directory / f"c-{container[:24]}"
+    place.rename(directory / "its-own")
+    listener = _listen_as_somebody(sbx, directory, place)
+    try:
+        assert listener.stdout is not None
+        assert listener.stdout.readline() == "listening\n"
+
+        attached = sbx("attach", container, env=cold)
+        paused = sbx("pause", container, env=cold)
+
+        # The connections were closed without a word.
+        assert [listener.stdout.readline() for _ in range(2)] == ["0\n", "0\n"]
+    finally:
+        listener.kill()
+        listener.communicate()
+        place.unlink(missing_ok=True)
+        (directory / "its-own").rename(place)
+        directory.chmod(0o700)
+    assert (attached.returncode, paused.returncode) == (125, 1)
+    assert "does not answer" in attached.stderr
+    assert "does not answer" in paused.stderr

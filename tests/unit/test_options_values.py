@@ -330,6 +330,14 @@ def test_a_variable_without_a_value_comes_from_the_environment() -> None:
         parse_variable("=x", {})
 
 
+def test_a_file_s_values_keep_what_only_looks_like_the_end_of_a_line(tmp_path: Path) -> None:
+    """A line ends with a newline: form feeds and Unicode's separators are part of a value."""
+    file = tmp_path / "env"
+    file.write_bytes("A=1\x0cPATH=x\nB=2\u2028LD_PRELOAD=y\r\n".encode())
+
+    assert read_env_file(file, {}) == (("A", "1\x0cPATH=x"), ("B", "2\u2028LD_PRELOAD=y"))
+
+
 def test_an_env_file_is_read_line_by_line(tmp_path: Path) -> None:
     """Comments and empty lines are skipped, quotes are kept, names alone come from outside."""
     file = tmp_path / "env"
