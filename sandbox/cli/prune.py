@@ -6,7 +6,6 @@ from sandbox.cli.confirm import confirmed
 from sandbox.cli.each import for_each, open_containers
 from sandbox.cli.parser import Arguments, Command, Option
 from sandbox.engine.context import Context
-from sandbox.engine.inspection import state_of
 
 _WARNING = "WARNING! This will remove all stopped containers."
 
@@ -17,7 +16,7 @@ def run(arguments: Arguments, context: Context) -> int:
     if not arguments.flag("force") and not confirmed(_WARNING):
         return 0
     known = open_containers(context)
-    stopped = [c.spec.id for c in known.all() if state_of(c) == "exited"]
+    stopped = [c.spec.id for c in known.all() if not c.running]
 
     def remove(container_id: str) -> None:
         containers.remove(known.find(container_id), context)

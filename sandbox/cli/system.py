@@ -117,7 +117,7 @@ def _prune_containers(filters: tuple[str, ...], context: Context) -> int:
 
     known = open_containers(context)
     selects = _container_filter(filters)
-    doomed = [c for c in known.all() if c.status.phase == "exited" and selects(c)]
+    doomed = [c for c in known.all() if not c.running and selects(c)]
     freed = sum(map(upper_size, doomed))
     if doomed:
         print("Deleted Containers:")

@@ -99,8 +99,8 @@ async def _answer(stream: trio.SocketStream, handler: Handler) -> None:
             if line is not None:
                 answer = await handler(json.loads(line), Peer(stream, tuple(descriptors)))
                 await stream.send_all(json.dumps(answer).encode() + b"\n")
-        except (trio.BrokenResourceError, ValueError, OSError):
-            return
+        except (trio.BrokenResourceError, ValueError, TypeError, LookupError, OSError):
+            return  # gone, or none of ours: no request may end the container
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)

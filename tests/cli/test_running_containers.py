@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import subprocess
 from pathlib import Path
 
@@ -130,3 +131,27 @@ def test_update_changes_limits(sbx: Sbx, option: str, name: str, value: int) -> 
     if not shown["Sbx"]["Cgroup"]:
         assert "can't be changed without a cgroup" in running.stderr
     assert "too small" in sbx("update", "-m", "1k", "job").stderr or running.returncode
+
+
+def test_a_request_that_is_none_does_not_end_the_container(sbx: Sbx) -> None:
+    """Whatever is written to a supervisor's socket, it goes on."""
+    _start(sbx, "job", "sleep", "1000")
+    (path,) = (sbx.directory / "run/sbx").glob("c-*")
+
+    for line in (
+        b"",
+        b"x\n",
+        b"[]\n",
+        b"1\n",
+        b'{"resize": [1]}\n',
+        b'{"stop": 1}\n',
+        b'{"u": 1}\n',
+    ):
+        for extra in (b"", b'{"update": {"nonsense": 1}}\n', b'{"signal": "x"}\n'):
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.connect(str(path))
+                connection.sendall(line + extra)
+                connection.shutdown(socket.SHUT_WR)
+                connection.recv(4096)
+
+    assert sbx("exec", "job", "echo", "there", check=True).stdout == "there\n"

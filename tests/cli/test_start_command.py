@@ -116,3 +116,14 @@ def test_rename_gives_another_name(sbx: Sbx) -> None:
     # A supervisor that knew it by its old name has given up the new one.
     sbx("create", "--name", "new", "host", "true", check=True)
     assert _inspect(sbx, "old", "{{.State.Status}}") == "created"
+
+
+def test_prune_takes_what_was_never_started_as_well(sbx: Sbx) -> None:
+    """As in docker: what does not run is stopped."""
+    sbx("create", "--name", "waiting", "host", "true", check=True)
+    sbx("run", "--name", "over", "--network", "none", "host", "true", check=True)
+    sbx("run", "-d", "--name", "busy", "--network", "none", "host", "sleep", "1000", check=True)
+
+    sbx("container", "prune", "--force", check=True)
+
+    assert sbx("ps", "-a", "--format", "{{.Names}}", check=True).stdout == "busy\n"
