@@ -134,7 +134,7 @@ def _keep_override(
     mode: int | None = None,
 ) -> None:
     own = overlay.ownership
-    old_mode, old_uid, old_gid, rdev = own.shown(node, place.stat())
+    old_mode, old_uid, old_gid, rdev = own.recorded(node, place.stat())
     if mode is None and stat.S_ISREG(old_mode):
         old_mode &= ~stat.S_ISUID
         old_mode &= ~stat.S_ISGID if old_mode & stat.S_IXGRP else ~0

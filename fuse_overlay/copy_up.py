@@ -330,9 +330,9 @@ def note_nodes(where: LayerDir) -> None:
 
 
 def _own(overlay: Overlay, node: Node, fd: int, st: os.stat_result) -> None:
-    """Give a copy the owner and mode that its original is shown with."""
+    """Give a copy the owner and mode of its original."""
     own = overlay.ownership
-    mode, uid, gid, _ = own.shown(node, st)
+    mode, uid, gid, _ = own.recorded(node, st)
     os.chown(fd, own.uid_on_disk(uid), own.gid_on_disk(gid))
     os.chmod(fd, stat.S_IMODE(mode))
     if own.override:

@@ -46,15 +46,20 @@ class Ownership:
 
     def shown(self, node: Node | None, st: os.stat_result) -> Shown:
         """What the merged view says of a real file. One without a node is a lower's."""
+        mode, uid, gid, rdev = self.recorded(node, st)
+        uid = uid if self.squash_uid is None else self.squash_uid
+        gid = gid if self.squash_gid is None else self.squash_gid
+        return mode, uid, gid, rdev
+
+    def recorded(self, node: Node | None, st: os.stat_result) -> Shown:
+        """Whose it is although the view may show all files as one user's: what a copy keeps."""
         mode, uid, gid, rdev = st.st_mode, st.st_uid, st.st_gid, st.st_rdev
         if self.override and node is not None:
             mode, uid, gid, rdev = overridden(self._read(node), (mode, uid, gid, rdev))
         if self.overflow and (node is None or not node.in_upper):
             uid = 0 if uid == overflow_id("uid") else uid
             gid = 0 if gid == overflow_id("gid") else gid
-        uid = to_view(self.uid_map, uid) if self.squash_uid is None else self.squash_uid
-        gid = to_view(self.gid_map, gid) if self.squash_gid is None else self.squash_gid
-        return mode, uid, gid, rdev
+        return mode, to_view(self.uid_map, uid), to_view(self.gid_map, gid), rdev
 
     def _read(self, node: Node) -> bytes | None:
         if node.fd >= 0:

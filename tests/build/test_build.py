@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import os
 import tarfile
+from pathlib import Path
 
 import pytest
 
 from tests.build.conftest import Builder, cached
+from tests.build.flatten import read_image
 
 pytestmark = pytest.mark.both_users
 
@@ -174,6 +176,30 @@ def test_the_same_source_date_epoch_gives_the_same_image(build: Builder) -> None
 
     assert ids[0] == ids[1]
     assert ids[0].startswith("sha256:")
+
+
+def test_a_step_leaves_files_to_their_owners(build: Builder, tmp_path: Path) -> None:
+    """Also where a user without subordinate ids sees all of them as its own."""
+    build.write({"a": "1\n"})
+    archive = tmp_path / "built.tar"
+
+    build(
+        "FROM busybox\nCOPY --chown=7:8 a /a\nRUN echo 2 >> /a; chmod 640 /a\nUSER nobody\n"
+        "RUN echo 3 > /tmp/n\n",
+        "-o",
+        f"type=oci,dest={archive}",
+    )
+
+    _, trees = read_image(archive)
+    assert trees[-1]["/a"] == {
+        "type": "file",
+        "mode": "0640",
+        "owner": "7:8",
+        "content": "1\n2\n",
+    }
+    assert trees[-1]["/tmp/n"]["owner"] == "65534:65534"
+    assert trees[-1]["/etc"] == trees[0]["/etc"]
+    assert trees[-1]["/tmp"]["owner"] == "0:0"
 
 
 def test_mounts_leave_nothing_in_the_image(build: Builder) -> None:
