@@ -9,6 +9,7 @@ from sandbox.container.accounts import find_account
 from sandbox.engine.context import Context
 from sandbox.errors import Unavailable
 from sandbox.linux import idmap
+from sandbox.linux.syscalls import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
 from sandbox.spec import ContainerSpec
 
 
@@ -49,23 +50,31 @@ def _only_user(spec: ContainerSpec, directory: Path) -> tuple[int, int]:
     not root then but itself, and everything in the container is its own.
     """
     # The overlay is not there yet: /etc/passwd is that of the topmost layer that has one.
-    for layer in (str(directory / "upper"), *spec.lower):
+    layers = (str(directory / "upper"), *spec.lower)
+    for layer in (*filter(_has_accounts, layers), *layers[-1:]):
+        root = os.open(layer, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            root = os.open(layer, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            continue
-        try:
-            if os.path.exists(f"/proc/self/fd/{root}/etc/passwd"):
-                account = find_account(root, spec.user)
-                return account.uid, account.gid
+            account = find_account(root, spec.user)
         finally:
             os.close(root)
-    root = os.open("/dev", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)  # has no /etc/passwd
+        return account.uid, account.gid
+    raise AssertionError("an image has a layer at least")
+
+
+def _has_accounts(layer: str) -> bool:
+    """Look for /etc/passwd without following the layer's links out of it."""
     try:
-        account = find_account(root, spec.user)
+        root = os.open(layer, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False  # an upper that is still to be made
+    try:
+        resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
+        os.close(openat2(root, "/etc/passwd", os.O_PATH, resolve=resolve))
+    except OSError:
+        return False
     finally:
         os.close(root)
-    return account.uid, account.gid
+    return True
 
 
 def _wanted(spec: ContainerSpec, available: int, own_id: int, single: bool) -> idmap.Map:
