@@ -32,11 +32,15 @@ def _processes(sbx: Sbx, part: str) -> list[int]:
     return found
 
 
-def _wait(process_id: int, seconds: float) -> None:
-    with contextlib.suppress(ProcessLookupError):
+def _wait(process_id: int, seconds: float) -> bool:
+    """Wait for the end of a process; False when it lives on."""
+    try:
         pidfd = os.pidfd_open(process_id)
-        select.select([pidfd], [], [], seconds)
-        os.close(pidfd)
+    except ProcessLookupError:
+        return True
+    ended = bool(select.select([pidfd], [], [], seconds)[0])
+    os.close(pidfd)
+    return ended
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -79,12 +83,16 @@ def test_kill_9_leaves_nothing_and_hurts_nobody(sbx: Sbx, part: str) -> None:
 
 
 def _finish(sbx: Sbx, name: str, client: int) -> None:
-    """Remove a container that may still be in the making after its client's death."""
+    """Remove a container that may still be in the making, with its client or after its death.
+
+    As long as the client lives it may make one, whose program (pid 1) heeds no SIGTERM.
+    """
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         if sbx("rm", "--force", name).returncode == 0:
             return
-        _wait(client, 0.1)
+        if not _wait(client, 0.1):
+            continue
         names = sbx("ps", "--all", "--format={{.Names}}", check=True).stdout.split()
         if name not in names and not _processes(sbx, "sbx-supervisor")[1:]:
             return
