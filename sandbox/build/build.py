@@ -38,10 +38,12 @@ from sandbox.engine.containers import open_containers
 from sandbox.engine.context import Context
 from sandbox.engine.registry.loop import run_trio
 from sandbox.errors import SbxError
-from sandbox.image import save
+from sandbox.image import save, step_records
 from sandbox.image.platform import own_platform
 from sandbox.image.store import Store
 from sandbox.linux.syscalls import set_name
+
+_FORGOTTEN_AFTER = 30 * 86400.0  # seconds without use
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,7 @@ class _Build:
             state = self._solve(problem, imported)
         if unused := arguments.unused():
             self.progress.warn(f"one or more build-args were not consumed: {', '.join(unused)}")
+        step_records.forget_older(self.store.layout.root, _FORGOTTEN_AFTER)
         return self._output(state)
 
     def _open_context(self) -> BuildContext:

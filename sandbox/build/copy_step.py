@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 
+from sandbox.build.accounts import find_owner
 from sandbox.build.cache import key_of
 from sandbox.build.copying import Copy, copy_layer, digest_of
 from sandbox.build.downloads import Remote, fetch
@@ -64,12 +65,13 @@ def copy_step(
 def workdir_step(
     place: Place, path: str, owner: str, below: tuple[str, ...], chain: str
 ) -> Stepped:
-    """Return the layer that has the directory *path*, if the layers *below* have it not."""
-    from sandbox.build.accounts import find_owner
+    """Return the layer that has the directory *path*, if the layers *below* have it not.
 
+    It belongs to *owner*, the stage's USER, as BuildKit has it.
+    """
     store = place.store()
     cache = place.cache(store)
-    key = key_of("workdir", chain, path, place.epoch)
+    key = key_of("workdir", chain, path, owner, place.epoch)
     known = cache.find(key)
     if known is not None:
         return Stepped(key, known, True)

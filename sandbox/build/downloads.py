@@ -137,7 +137,13 @@ class _Git:
 
     def __init__(self, directory: Path, environ: Mapping[str, str], url: str) -> None:
         self._directory = directory
-        self._environ = {**environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C.UTF-8"}
+        self._environ = {
+            **environ,
+            "GIT_TERMINAL_PROMPT": "0",
+            # A submodule may name any protocol: not those that run commands or read local files.
+            "GIT_ALLOW_PROTOCOL": "git:http:https:ssh",
+            "LC_ALL": "C.UTF-8",
+        }
         self._url = url
 
     def __call__(self, *arguments: str) -> str:

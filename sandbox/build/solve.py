@@ -202,7 +202,7 @@ class _StageBuilder:
             workdir_step,
             self.solver.place,
             path,
-            "",
+            state.config.user,
             self.solver.lower(state.layers),
             state.chain,
         )

@@ -33,6 +33,7 @@ def df(arguments: Arguments, context: Context) -> int:
         _row("Images", images.images, images.active, images.size, images.reclaimable),
         _containers_row(list(open_containers(context).all())),
         _volumes_row(context),
+        _builds_row(context),
     ]
     print_listing(Listing(_HEADINGS, tuple(_HEADINGS)), rows, arguments.text("format"))
     return 0
@@ -66,6 +67,18 @@ def _volumes_row(context: Context) -> dict[str, Any]:
     unused = sum(size for name, size in sizes.items() if name not in used)
     active = sum(name in used for name in sizes)
     return _row("Local Volumes", len(sizes), active, sum(sizes.values()), unused)
+
+
+def _builds_row(context: Context) -> dict[str, Any]:
+    """What only records of builds' steps keep, and cache mounts."""
+    from sandbox.image.garbage import kept_by_steps
+    from sandbox.image.layers import tree_size
+
+    store = open_store(context)
+    count, size = kept_by_steps(store.layout, store.layers)
+    mounts = store.layout.root / "mounts"
+    size += tree_size(mounts) if mounts.exists() else 0
+    return _row("Build Cache", count, 0, size, size)
 
 
 def _volumes(paths: Paths) -> list[str]:

@@ -65,11 +65,36 @@ def collect(layout: Layout, layers: Layers, in_use: Callable[[], InUse] = nothin
         return freed
 
 
+def kept_by_steps(layout: Layout, layers: Layers) -> tuple[int, int]:
+    """Return how many records of steps there are, and the bytes that nothing else keeps."""
+    layout.create()
+    blobs, diff_ids = _of_images(layout)
+    size = count = 0
+    for _, record in step_records.records(layout.root):
+        count += 1
+        digest, diff_id = record["layer"]["digest"], record["diff_id"]
+        if digest not in blobs and layout.blobs.has(digest):
+            size += layout.blobs.path(digest).stat().st_size
+        if diff_id not in diff_ids:
+            size += layers.size(diff_id)
+        blobs.add(digest)
+        diff_ids.add(diff_id)
+    return count, size
+
+
 def _reachable(layout: Layout) -> tuple[set[str], set[str]]:
     """Return the digests of all blobs and the diff_ids of all layers that are referred to.
 
     By images, that is what the index leads to, and by records of builds' steps.
     """
+    blobs, diff_ids = _of_images(layout)
+    for _, record in step_records.records(layout.root):
+        blobs.add(record["layer"]["digest"])
+        diff_ids.add(record["diff_id"])
+    return blobs, diff_ids
+
+
+def _of_images(layout: Layout) -> tuple[set[str], set[str]]:
     blobs: set[str] = set()
     diff_ids: set[str] = set()
     pending = list(layout.entries())
@@ -86,9 +111,6 @@ def _reachable(layout: Layout) -> tuple[set[str], set[str]]:
         blobs.add(manifest.config.digest)
         blobs.update(layer.digest for layer in manifest.layers)
         diff_ids.update(_diff_ids(layout.blobs, manifest.config))
-    for _, record in step_records.records(layout.root):
-        blobs.add(record["layer"]["digest"])
-        diff_ids.add(record["diff_id"])
     return blobs, diff_ids
 
 

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,14 @@ def last_used(root: Path, key: str) -> float:
         return (directory(root) / key).stat().st_mtime
     except OSError:
         return 0.0
+
+
+def forget_older(root: Path, seconds: float) -> None:
+    """Remove the records that were of no use for so long; what they kept goes with a prune."""
+    oldest = time.time() - seconds
+    for key, _ in list(records(root)):
+        if last_used(root, key) < oldest:
+            remove(root, key)
 
 
 def remove(root: Path, key: str) -> None:

@@ -7,6 +7,7 @@ import http.server
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tarfile
@@ -238,3 +239,48 @@ def test_secrets_are_given_as_files_and_by_the_environment(build: Builder) -> No
     missing = build(dockerfile, "--no-cache", check=False)
 
     assert "secret s: not found" in missing.stderr
+
+
+def test_two_builds_at_once_do_not_disturb_each_other(build: Builder) -> None:
+    """Of the same Dockerfile, without a cache to begin with."""
+    (build.context / "Dockerfile").write_text(
+        "FROM busybox\nRUN echo a > /a\nCOPY . /c\nRUN ls /c > /b\n"
+    )
+    builds = [
+        build.sbx.popen("build", "-q", "-t", f"built{n}", build.context, stdout=subprocess.DEVNULL)
+        for n in range(3)
+    ]
+
+    assert [process.wait(60) for process in builds] == [0, 0, 0]
+    for number in range(3):
+        assert build.run("cat", "/b", image=f"built{number}") == "Dockerfile\n"
+
+
+def test_an_interrupt_ends_a_build_and_all_its_steps(build: Builder) -> None:
+    """Exit code 130, and nothing left (the fixture looks)."""
+    (build.context / "Dockerfile").write_text(
+        "FROM busybox AS a\nRUN sleep 1000\nFROM busybox\nCOPY --from=a /x /\nRUN sleep 1000\n"
+    )
+    process = build.sbx.popen("build", "--progress=plain", build.context, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    while b"RUN sleep" not in process.stderr.readline():
+        pass
+
+    process.send_signal(signal.SIGINT)
+
+    assert process.wait(30) == 130
+    process.stderr.close()
+
+
+def test_df_counts_what_builds_keep(build: Builder) -> None:
+    """A row of its own; nothing is counted that images have, too."""
+    build("FROM busybox\nRUN echo x > /x\n")
+
+    def row() -> list[str]:
+        lines = build.sbx("system", "df", check=True).stdout.splitlines()
+        return next(line for line in lines if line.startswith("Build Cache")).split()
+
+    assert row()[2:5] == ["1", "0", "0B"]
+    build.sbx("rmi", "built", check=True)
+    assert row()[2] == "1"
+    assert row()[4] != "0B"
