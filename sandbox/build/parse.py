@@ -90,6 +90,8 @@ def _decode(data: bytes, name: str) -> str:
 
 
 def _check(instruction: Instruction) -> None:
+    if not instruction.word:
+        raise InstructionError("no instruction here", instruction.line, instruction.end)
     if instruction.word not in KNOWN:
         from difflib import get_close_matches
 
@@ -171,14 +173,14 @@ def _be_parser(text: str, answer: int) -> NoReturn:
 
 
 def _plain(command: Any) -> dict[str, Any]:
-    word = command.cmd
+    # Of a line that is nothing but a continuation the parser makes a command without a name.
     return {
-        "word": word,
+        "word": command.cmd or "",
         "values": list(command.value),
         "flags": list(command.flags),
         "json": command.json,
         "heredocs": [(h.name, h.content) for h in command.heredocs],
         "line": command.start_line,
         "end": command.end_line,
-        "original": command.original,
+        "original": command.original or "",
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sandbox.build.arguments import BuildArguments
@@ -125,6 +125,7 @@ TEXT = st.one_of(
 
 
 @settings(max_examples=150, deadline=None)
+@example(b"\\")
 @given(TEXT)
 def test_any_dockerfile_is_read_or_a_clear_error(data: bytes) -> None:
     """Bytes that are no text, instructions in any order."""
