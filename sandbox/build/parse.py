@@ -36,7 +36,8 @@ def parse_dockerfile(data: bytes, name: str = "Dockerfile") -> Dockerfile:
     if isinstance(found, str):
         line = _line_of_error(lines, found)
         raise InstructionError(f"{name} is wrong: {found}", line)
-    instructions = tuple(_instruction(raw) for raw in found)
+    # A line that is nothing but a continuation comes as an instruction without a word.
+    instructions = tuple(_instruction(raw) for raw in found if raw["word"])
     for instruction in instructions:
         _check(instruction)
     return Dockerfile(name, instructions, lines, escape)
@@ -47,7 +48,7 @@ def parse_trigger(text: str, line: int, end: int) -> Instruction:
     if len(text) > _MOST_BYTES or "\0" in text:
         raise InstructionError("this ONBUILD can't be read", line, end)
     found = _parse_in_child(text)
-    if isinstance(found, str) or len(found) != 1:
+    if isinstance(found, str) or len(found) != 1 or not found[0]["word"]:
         raise InstructionError(
             f"wrong instruction of ONBUILD: {text[:200]!r}",
             line,

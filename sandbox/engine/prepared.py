@@ -143,6 +143,7 @@ class Spare:
 
 
 def _leave(_number: int, _frame: object) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not stop the cleaning up
     raise SystemExit
 
 
