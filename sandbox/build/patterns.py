@@ -107,6 +107,19 @@ def _class_member(pattern: str, at: int, wrong: PatternError) -> tuple[str, int]
 class _Rule:
     regex: re.Pattern[str]
     excludes: bool  # False: an exception ("!")
+    parts: tuple[re.Pattern[str] | None, ...]  # of the pattern's components; None is `**`
+
+    def may_match_below(self, directory: str) -> bool:
+        """Return whether something below *directory* could match; not all of what does, does."""
+        names = directory.split("/")
+        if None not in self.parts and len(self.parts) <= len(names):
+            return False
+        for part, name in zip(self.parts, names, strict=False):
+            if part is None:
+                return True
+            if not part.fullmatch(name):
+                return False
+        return True
 
 
 class IgnoreRules:
@@ -114,7 +127,6 @@ class IgnoreRules:
 
     def __init__(self, patterns: Iterable[str]) -> None:
         self._rules: Sequence[_Rule] = [_rule(pattern) for pattern in patterns]
-        self.has_exceptions = any(not rule.excludes for rule in self._rules)
         self._directories: dict[str, tuple[bool, ...]] = {"": (False,) * len(self._rules)}
 
     def __bool__(self) -> bool:
@@ -130,6 +142,10 @@ class IgnoreRules:
             if hit:
                 ignored = rule.excludes
         return ignored
+
+    def may_except_below(self, directory: str) -> bool:
+        """Return whether an exception could be found in an ignored *directory*."""
+        return any(not r.excludes and r.may_match_below(directory) for r in self._rules)
 
     def _matched(self, path: str) -> tuple[bool, ...]:
         """Return for each rule whether it matches *path* or a parent of it."""
@@ -151,7 +167,8 @@ def _rule(pattern: str) -> _Rule:
     if not text:
         raise PatternError(f"illegal exclusion pattern: {pattern!r}")
     cleaned = posixpath.normpath(text).lstrip("/")
-    return _Rule(compile_pattern(cleaned, stars=True), excludes)
+    parts = tuple(None if "**" in part else compile_pattern(part) for part in cleaned.split("/"))
+    return _Rule(compile_pattern(cleaned, stars=True), excludes, parts)
 
 
 def parse_ignore_file(data: bytes) -> list[str]:

@@ -125,7 +125,11 @@ def files_of(tree: Tree, source: Source, excludes: IgnoreRules) -> Iterator[Sele
     pending = [("", source.node)]
     while pending:
         name, node = pending.pop()
-        if name and excludes.ignores(name) and not (node.is_directory and excludes.has_exceptions):
+        if (
+            name
+            and excludes.ignores(name)
+            and not (node.is_directory and excludes.may_except_below(name))
+        ):
             continue
         yield Selected(source, name, node)
         if node.is_directory:

@@ -90,6 +90,7 @@ class ContextTree:
 
     def __init__(self, directory: str, rules: IgnoreRules | None = None) -> None:
         self.rules = rules or IgnoreRules(())
+        self._kept: dict[str, bool] = {}  # ignored directories: is there an exception below?
         try:
             self._root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as err:
@@ -120,10 +121,16 @@ class ContextTree:
         if not self.rules.ignores(node.path):
             return False
         # An ignored directory is there for the exceptions in it.
-        return not (node.is_directory and self.rules.has_exceptions and self._any_below(node))
+        return not (node.is_directory and self._any_below(node))
 
     def _any_below(self, directory: Node) -> bool:
-        return any(self.child(directory, name) for name in self._all_names(directory))
+        if not self.rules.may_except_below(directory.path):
+            return False
+        known = self._kept.get(directory.path)
+        if known is None:
+            known = any(self.child(directory, name) for name in self._all_names(directory))
+            self._kept[directory.path] = known
+        return known
 
     def names(self, directory: Node) -> list[str]:
         names = self._all_names(directory)

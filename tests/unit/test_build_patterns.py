@@ -67,6 +67,27 @@ def test_the_last_rule_that_matches_decides(patterns: list[str], path: str, igno
     assert IgnoreRules(patterns).ignores(path) == ignored
 
 
+@pytest.mark.parametrize(
+    ("pattern", "directory", "possible"),
+    [
+        ("!src", "node_modules", False),
+        ("!src/a", "src", True),
+        ("!src/a", "src/a", False),
+        ("!*/keep", "any", True),
+        ("!*/keep", "any/other", False),
+        ("!**/keep", "any/other", True),
+        ("!a/**/keep", "b/c", False),
+        ("!a/**/keep", "a/c/d", True),
+        ("src/a", "src", False),
+    ],
+)
+def test_only_where_an_exception_is_possible_is_looked_for_one(
+    pattern: str, directory: str, possible: bool
+) -> None:
+    """So a large directory that is ignored costs nothing."""
+    assert IgnoreRules(["*", pattern]).may_except_below(directory) == possible
+
+
 def test_comments_and_blanks_of_an_ignore_file_are_no_patterns() -> None:
     """A byte order mark is none either."""
     data = "\ufeff# comment\n\n  a  \n.\n!b\r\n".encode()
