@@ -127,7 +127,6 @@ TEXT = st.one_of(
 @settings(max_examples=150, deadline=None)
 @example(b"\\")
 @given(TEXT)
-@example(b"\\")
 def test_any_dockerfile_is_read_or_a_clear_error(data: bytes) -> None:
     """Bytes that are no text, instructions in any order."""
     try:
