@@ -47,6 +47,7 @@ COMMANDS = {
     "top": Entry(_CONTAINERS, "top", "Display the running processes of a container"),
     "stats": Entry(_CONTAINERS, "stats", "Display what containers use of the machine"),
     "port": Entry(_CONTAINERS, "port", "List the published ports of a container"),
+    "cp": Entry(_CONTAINERS, "cp", "Copy files between a container and the host"),
     "diff": Entry(_CONTAINERS, "diff", "Show what a container changed in its root file system"),
     "export": Entry(_CONTAINERS, "export", "Export a container's file system as a tar archive"),
     "commit": Entry(_CONTAINERS, "commit", "Make an image of a container's changes"),
@@ -98,7 +99,19 @@ COMMANDS = {
 
 # docker's management commands are other names for the same things.
 _CONTAINER_COMMANDS = (
-    *("attach", "commit", "create", "diff", "exec", "export", "inspect", "kill", "logs", "pause"),
+    *(
+        "attach",
+        "commit",
+        "cp",
+        "create",
+        "diff",
+        "exec",
+        "export",
+        "inspect",
+        "kill",
+        "logs",
+        "pause",
+    ),
     *("port", "rename", "restart", "rm", "run", "start", "stats", "stop", "top", "unpause"),
     *("update", "wait"),
 )

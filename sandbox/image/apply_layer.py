@@ -12,15 +12,16 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from sandbox.errors import StoreError, harmless
 from sandbox.image.content import write_all
 from sandbox.image.limits import LayerLimits, check_free_space
 from sandbox.image.ownership import OVERRIDE, Ownership, mapped_ids, override_stat
 from sandbox.image.removal import remove_entry
-from sandbox.image.tar_stream import Entry, TarStream
+from sandbox.image.tar_stream import Entry
 from sandbox.linux.syscalls import (
     RESOLVE_IN_ROOT,
     RESOLVE_NO_MAGICLINKS,
@@ -43,6 +44,13 @@ _KEPT_PARENTS = 128
 _CHECK_SPACE_EVERY = 64 << 20  # bytes of files
 _CHECK_SPACE_AFTER = 64  # entries: links and directories take space as well
 _EARLIEST, _LATEST = -(1 << 31) * 10**9, ((1 << 34) - 1) * 10**9  # what ext4 can store
+
+
+class Entries(Protocol):
+    """Entries of an archive, as `TarStream` gives them."""
+
+    def __iter__(self) -> Iterator[Entry]: ...
+    def data(self) -> Iterator[memoryview]: ...
 
 
 @dataclass(slots=True)
@@ -70,12 +78,22 @@ class Applied:
         return harmless("; ".join(parts))
 
 
-def apply_layer(stream: TarStream, root: int, ownership: Ownership, limits: LayerLimits) -> Applied:
-    """Write the entries of *stream* below the empty directory *root* (a descriptor).
+def apply_layer(
+    stream: Entries,
+    root: int,
+    ownership: Ownership,
+    limits: LayerLimits,
+    *,
+    marks: bool = True,
+    ids: int | None = None,
+) -> Applied:
+    """Write the entries of *stream* below the directory *root* (a descriptor).
 
+    Without *marks* names that begin with `.wh.` are names like others. *ids* is how many there are
+    from 0 on (None: as this process's own /proc says).
     Raises StoreError when the archive is damaged or refused; the directory is then half done.
     """
-    writer = _Writer(stream, root, ownership)
+    writer = _Writer(stream, root, ownership, marks=marks, ids=ids)
     try:
         for entry in stream:
             writer.applied.entries += 1
@@ -119,15 +137,26 @@ def split_name(name: bytes) -> list[bytes]:
 class _Writer:
     """Writes entries; keeps descriptors of the directories it was in last."""
 
-    def __init__(self, stream: TarStream, root: int, ownership: Ownership) -> None:
+    def __init__(
+        self,
+        stream: Entries,
+        root: int,
+        ownership: Ownership,
+        *,
+        marks: bool,
+        ids: int | None,
+    ) -> None:
         self.stream = stream
+        self.marks = marks
         self.root = root
         self.recorded = ownership == "recorded"
         self.applied = Applied()
         self._parents: dict[bytes, int] = {}
         self._stale: list[int] = []  # closed when no maker can hold them any more
         self._directories: dict[bytes, tuple[int, int]] = {}  # mode and mtime, set at the end
-        self._ids = 0 if self.recorded else mapped_ids()
+        self._ids = 0
+        if not self.recorded:
+            self._ids = mapped_ids() if ids is None else ids
         self._space_checked_at = -_CHECK_SPACE_EVERY
         self._makers: dict[str, Callable[[Entry, int, bytes], None]] = {
             "file": self._file,
@@ -146,7 +175,7 @@ class _Writer:
             return
         name = parts[-1]
         parent = self._parent(parts[:-1])
-        if name.startswith(_WHITEOUT):
+        if self.marks and name.startswith(_WHITEOUT):
             self._whiteout(parent, name)
         elif entry.kind == "device":
             self.applied.leave_out("device node", entry.name)

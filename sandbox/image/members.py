@@ -40,6 +40,7 @@ class Members:
     """Writes members; remembers which files it has written, for their further names."""
 
     epoch: int | None = None  # SOURCE_DATE_EPOCH: no time is later
+    squash: bool = False  # everything belongs to 0
     left_out: Applied = field(default_factory=Applied)
     _written: dict[tuple[int, int], bytes] = field(default_factory=dict)
 
@@ -57,6 +58,8 @@ class Members:
         if where.layer.world_only and stat.S_ISREG(mode) and not mode & stat.S_IROTH:
             self.left_out.leave_out("file that not everybody may read", path)
             return
+        if self.squash:
+            uid = gid = 0
         kind = _KINDS.get(stat.S_IFMT(mode))
         if kind is None:
             return  # a socket: it was nothing without its process, and tar has no type for it
