@@ -182,8 +182,9 @@ def _be_server(container: Container, device: int) -> NoReturn:
         from fuse_overlay import server
 
         upper, work = drivers.directories(container.directory)
-        single = mapped_ids() == 1
-        server.serve(drivers.fuse_config(container.spec, upper, work, single_uid=single), device)
+        only = (0, 0) if mapped_ids() == 1 else None
+        config = drivers.fuse_config(container.spec, upper, work, only_ids=only)
+        server.serve(config, device)
     finally:
         os._exit(0)
 
