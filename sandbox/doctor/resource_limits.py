@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 
 from sandbox.doctor.check import Check, Host
+from sandbox.linux import process_count
 from sandbox.linux.cgroups_delegation import Delegation, discover
 from sandbox.linux.cgroups_systemd import NoScope, reachable
 
@@ -43,8 +44,13 @@ def _judge(delegation: Delegation, found: str, mend: str) -> Check:
     absent = [name for name in _NEEDED_FOR if name not in delegation.controllers]
     if not absent:
         return Check(NAME, "ok", f"{found}, with {_listed(delegation.controllers)}")
-    refused = ", ".join(_NEEDED_FOR[name] for name in absent)
-    return Check(NAME, "warn", f"{found}, without {_listed(absent)}", f"refused: {refused}", mend)
+    refused = ", ".join(_NEEDED_FOR[name] for name in absent if not _held_otherwise(name))
+    matters = f"refused: {refused}" if refused else "held by RLIMIT_NPROC instead: --pids-limit"
+    return Check(NAME, "warn", f"{found}, without {_listed(absent)}", matters, mend)
+
+
+def _held_otherwise(controller: str) -> bool:
+    return controller == "pids" and process_count.POSSIBLE
 
 
 def _listed(names: Iterable[str]) -> str:
