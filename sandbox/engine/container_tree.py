@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 from sandbox.container.channel import Channel, error_from
+from sandbox.engine.uppers import make_upper
 from sandbox.errors import Conflict, SbxError, Unavailable
 from sandbox.image.ownership import mapped_ids
 from sandbox.image.tree_copy import CONTAINED, Tree
@@ -132,6 +133,7 @@ def _mounted(container: Container) -> Iterator[Tree]:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise Conflict("another copy from or to this container is under way") from None
+    make_upper(container)
     unshare(CLONE_NEWNS)
     try:
         device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)

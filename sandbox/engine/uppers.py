@@ -21,6 +21,7 @@ from sandbox.linux.syscalls import (
     prctl,
     setns,
 )
+from sandbox.overlay import drivers
 from sandbox.spec import ContainerSpec
 from sandbox.state import Container
 from sandbox.supervisor.join import member
@@ -31,6 +32,7 @@ _INSIDE = RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV
 
 def upper_of(container: Container) -> Upper:
     """Return where the changes of *container* are; of a running one, all that it has written."""
+    make_upper(container)
     if container.running and container.spec.overlay == "fuse":
         _write_back(container)
     directory, spec = container.directory, container.spec
@@ -41,6 +43,13 @@ def upper_of(container: Container) -> Upper:
         frozenset(_mountpoints(spec)),
         spec.hidden,
     )
+
+
+def make_upper(container: Container) -> None:
+    """Make the directories of a container that was created and has never run."""
+    upper, work = drivers.directories(container.directory)
+    if not (os.path.exists(upper) and os.path.exists(work)):
+        drivers.make_directories(container.directory)
 
 
 def _mountpoints(spec: ContainerSpec) -> Iterator[bytes]:

@@ -167,3 +167,16 @@ def test_volumes_of_a_running_container_are_seen(sbx: Sbx, busybox_tar: Path, he
     names = set(members(sbx, "/."))
     assert "./data/f" in names or "data/f" in {name.removeprefix("./") for name in names}
     assert not any(name.removeprefix("./").startswith("proc/") for name in names)
+
+
+def test_files_go_into_a_container_that_has_never_run(
+    sbx: Sbx, busybox_tar: Path, here: Path
+) -> None:
+    """What was copied between `create` and `start` is there; nothing else has changed yet."""
+    sbx("import", busybox_tar, "box", check=True)
+    sbx("create", "--name", "box", "box", "cat", "/tmp/f", check=True)
+    assert sbx("diff", "box", check=True).stdout == ""
+
+    sbx("cp", here / "f", "box:/tmp/f", check=True)
+
+    assert sbx("start", "--attach", "box", check=True).stdout == "content"
