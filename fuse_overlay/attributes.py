@@ -177,23 +177,26 @@ def _keeps_xattrs(node: Node) -> bool:
     return not node.stat().st_mode & stat.S_IROTH and node.kind != stat.S_IFLNK
 
 
-def getxattr(overlay: Overlay, node: Node, name: bytes) -> bytes:
-    """An xattr as the user sees it."""
+def getxattr(overlay: Overlay, node: Node, name: bytes) -> bytes | None:
+    """An xattr as the user sees it, None if there is none."""
     if name == _CAPABILITY and node.flags & NO_CAPABILITY:
-        raise OSError(errno.ENODATA, "no xattr")
-    if overlay.ownership.override and name == OVERRIDE:
-        raise OSError(errno.ENODATA, "no xattr")
-    if _keeps_xattrs(node):
-        raise OSError(errno.ENODATA, "no xattr")
+        return None
+    if (overlay.ownership.override and name == OVERRIDE) or _keeps_xattrs(node):
+        return None
     place = _enter(node)
     try:
-        if isinstance(place, int):
-            return os.getxattr(place, whiteout.to_disk(name))
-        return os.getxattr(place, whiteout.to_disk(name), follow_symlinks=False)
+        if not isinstance(place, int):
+            return os.getxattr(place, whiteout.to_disk(name), follow_symlinks=False)
+        # The kernel asks for the ACLs of all directories, few of which have any.
+        if node.kind == stat.S_IFDIR and not os.listxattr(place):
+            return None
+        return os.getxattr(place, whiteout.to_disk(name))
     except OSError as err:
-        if name == _CAPABILITY and err.errno == errno.ENODATA and node.in_upper:
+        if err.errno != errno.ENODATA:
+            raise
+        if name == _CAPABILITY and node.in_upper:
             node.flags |= NO_CAPABILITY
-        raise
+        return None
 
 
 def setxattr(overlay: Overlay, node: Node, name: bytes, value: bytes) -> None:
@@ -225,7 +228,8 @@ def _count_blocks(overlay: Overlay, node: Node, before: int) -> None:
 
 def removexattr(overlay: Overlay, node: Node, name: bytes) -> None:
     """Remove an xattr; nothing is copied up for one that is not there."""
-    getxattr(overlay, node, name)
+    if getxattr(overlay, node, name) is None:
+        raise OSError(errno.ENODATA, "no xattr")
     copy_up(overlay, node)
     blocks = _blocks(overlay, node)
     place = _enter(node)

@@ -48,9 +48,9 @@ class Content:
             protocol.COPY_FILE_RANGE: self.copy_file_range,
         }
 
-    def open(self, node_id: int, size: int) -> bytes:
+    def open(self, node_id: int, size: int) -> bytes | int:
         if self._agreed.untold_opens:
-            raise OSError(errno.ENOSYS, "no need to ask")
+            return errno.ENOSYS  # no need to ask
         flags, _ = protocol.OPEN_IN.unpack_from(self._data, BODY)
         files.open_file(self._overlay, self._nodes[node_id], flags)
         return protocol.OPEN_OUT.pack(0, protocol.FOPEN_KEEP_CACHE, 0)
@@ -73,9 +73,9 @@ class Content:
         files.write(self._overlay, self._nodes[node_id], offset, data, kill=kill)
         return protocol.WRITE_OUT.pack(count, 0)
 
-    def flush(self, node_id: int, size: int) -> bytes:
+    def flush(self, node_id: int, size: int) -> int:
         # Nothing is gathered here; the kernel takes ENOSYS as "never ask again".
-        raise OSError(errno.ENOSYS, "nothing to flush")
+        return errno.ENOSYS
 
     def release(self, node_id: int, size: int) -> bytes:
         if not self._agreed.untold_opens:
@@ -93,10 +93,10 @@ class Content:
         files.allocate(self._overlay, self._nodes[node_id], offset, length, mode)
         return b""
 
-    def lseek(self, node_id: int, size: int) -> bytes:
+    def lseek(self, node_id: int, size: int) -> bytes | int:
         if self._agreed.writeback:
             # What the kernel has gathered would be taken for a hole. It falls back to "no holes".
-            raise OSError(errno.ENOSYS, "holes are not known")
+            return errno.ENOSYS
         _, offset, whence, _ = protocol.LSEEK_IN.unpack_from(self._data, BODY)
         node = self._nodes[node_id]
         if node.kind != stat.S_IFREG:

@@ -2,8 +2,8 @@
 
 One request is answered before the next is read, into one buffer that all requests share. A handler
 gets the node id and the size of the request, reads the rest from the buffer, and returns the answer
-without its header: bytes, a buffer, or None where the kernel expects no answer. What it raises
-becomes an errno: an OSError its own, anything else EIO and one line in the log.
+without its header: bytes, a buffer, an errno, or None where the kernel expects no answer. What it
+raises becomes an errno, too: an OSError its own, anything else EIO and one line in the log.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ log = logging.getLogger("fuse_overlay")
 MAX_WRITE = 1 << 20
 """Bytes that one request moves at most: as many as the kernel allows by default (256 pages)."""
 
-Answer = bytes | memoryview | None
+Answer = bytes | memoryview | int | None
 Handler = Callable[[int, int], Answer]
 
 _OPCODES = 64
@@ -95,9 +95,15 @@ class Device:
                     if answer.__class__ is bytes:
                         write(fd, pack(16 + len(answer), 0, unique) + answer)
                     elif answer is not None:
-                        os.writev(fd, (pack(16 + len(answer), 0, unique), answer))
+                        self._send(unique, answer)
                 except Exception as err:
                     self._fail(err, size)
+
+    def _send(self, unique: int, answer: bytes | memoryview | int) -> None:
+        if isinstance(answer, int):
+            os.write(self.fd, OUT_HEADER.pack(16, -answer, unique))
+        else:
+            os.writev(self.fd, (OUT_HEADER.pack(16 + len(answer), 0, unique), answer))
 
     def _answer_odd(self, size: int, *, again: bool = False) -> None:
         """Answer a request that may be anything, without haste."""
@@ -111,7 +117,7 @@ class Device:
             handler = self._handlers[opcode] if opcode < _OPCODES else self._other
             answer = handler(node_id, size)
             if answer is not None:
-                os.writev(self.fd, (OUT_HEADER.pack(16 + len(answer), 0, unique), answer))
+                self._send(unique, answer)
         except Exception as err:
             self._fail(err, size, again=again)
 

@@ -32,6 +32,7 @@ class Entries:
         self._nodes = overlay.table.nodes
         self._buffer = buffer
         self._data = buffer.data
+        self._view = buffer.view
         self._answers = answers
         self._agreed = agreed
 
@@ -70,7 +71,8 @@ class Entries:
         return self._answers.entry(node.id, node, st)
 
     def lookup(self, parent: int, size: int) -> bytes:
-        found = lookup.enter(self._overlay, self._dir(parent), self._buffer.name(BODY, size))
+        name = bytes(self._view[BODY : size - 1])
+        found = lookup.enter(self._overlay, self._dir(parent), name)
         return self._answers.nothing if found is None else self._answers.entry(*found)
 
     def forget(self, node_id: int, size: int) -> None:
@@ -174,10 +176,12 @@ class Entries:
         flags = protocol.FOPEN_KEEP_CACHE
         return self._enter(node, st) + protocol.OPEN_OUT.pack(0, flags, 0)
 
-    def getxattr(self, node_id: int, size: int) -> bytes:
+    def getxattr(self, node_id: int, size: int) -> bytes | int:
         room, _ = protocol.GETXATTR_IN.unpack_from(self._data, BODY)
         name = self._buffer.name(BODY + protocol.GETXATTR_IN.size, size)
         value = attributes.getxattr(self._overlay, self._nodes[node_id], name)
+        if value is None:
+            return errno.ENODATA
         if not room:
             return protocol.GETXATTR_OUT.pack(len(value), 0)
         if len(value) > room:

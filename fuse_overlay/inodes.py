@@ -17,6 +17,7 @@ from .layers import LayerDir
 
 ROOT = 1
 _DEVICE_SHIFT = 48
+_FOLDED = 1 << _DEVICE_SHIFT  # larger numbers have to be made smaller
 _FRESH = 1 << 62
 IDLE_LIMIT = 256
 
@@ -175,7 +176,11 @@ class Table:
 
     def id_of(self, st: os.stat_result) -> int:
         """The id of a real inode."""
-        return self.plain_id(st.st_dev, st.st_ino)
+        base = self._devices.get(st.st_dev)
+        ino = st.st_ino
+        if base is not None and ROOT < ino < _FOLDED:
+            return base + ino
+        return self.plain_id(st.st_dev, ino)
 
     def plain_id(self, device: int, ino: int) -> int:
         """The id of a real inode by its device and number."""

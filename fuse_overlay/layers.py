@@ -185,19 +185,24 @@ class LayerDir:
     def marks(self) -> Marks:
         """The marks that have to be looked for by name, read once per directory."""
         if self.found_marks is None:
-            self.found_marks = NO_MARKS
             try:
-                names = [name for name in self.names() if name.startswith(whiteout.DOT)]
+                self.read_marks(self.names())
             except PermissionError:
-                names = []
-            own = frozenset(name for name in names if self._is_dot_mark(name))
-            if own:
-                self.found_marks = Marks(
-                    frozenset(name[len(whiteout.DOT) :] for name in own - {whiteout.DOT_OPAQUE}),
-                    own,
-                )
-            self.settle()
+                self.read_marks([])
+        assert self.found_marks is not None
         return self.found_marks
+
+    def read_marks(self, names: list[bytes]) -> None:
+        """Find the marks among the *names* on disk."""
+        self.found_marks = NO_MARKS
+        dotted = [name for name in names if name.startswith(whiteout.DOT)]
+        own = frozenset(name for name in dotted if self._is_dot_mark(name))
+        if own:
+            self.found_marks = Marks(
+                frozenset(name[len(whiteout.DOT) :] for name in own - {whiteout.DOT_OPAQUE}),
+                own,
+            )
+        self.settle()
 
     def find_xwhiteouts(self) -> None:
         """Read the whiteouts that are xattrs: only a directory that is marked "x" has any."""

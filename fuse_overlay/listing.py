@@ -50,24 +50,27 @@ def _scan(here: LayerDir, seen: set[bytes], hidden: set[bytes]) -> list[Name]:
     if here.blank:
         return []
     here.check_readable()
-    marks = here.marks().names
-    found: list[Name] = []
     here.enter()
     with os.scandir(b".") as entries:
-        for entry in entries:
-            name = entry.name
-            if name in seen or name in hidden:
+        read = list(entries)
+    if here.found_marks is None:
+        here.read_marks([entry.name for entry in read])
+    marks = here.marks().names
+    found: list[Name] = []
+    for entry in read:
+        name = entry.name
+        if name in seen or name in hidden:
+            continue
+        kind = _kind(entry)
+        if kind != stat.S_IFDIR:
+            if name in marks:
                 continue
-            kind = _kind(entry)
-            if kind != stat.S_IFDIR:
-                if name in marks:
-                    continue
-                if here.hidden is not None and kind and here.hides(name):
-                    continue
-            seen.add(name)
-            if kind:
-                place = (hash(name) & _62_BITS) + FIRST
-                found.append((place, name, here, entry.inode(), kind))
+            if here.hidden is not None and kind and here.hides(name):
+                continue
+        seen.add(name)
+        if kind:
+            place = (hash(name) & _62_BITS) + FIRST
+            found.append((place, name, here, entry.inode(), kind))
     return found
 
 

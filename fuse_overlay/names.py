@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from . import listing, lookup, whiteout
 from .copy_up import copy_up, note_nodes, upper_dir, work_of
 from .files import hold
-from .inodes import DEVICE, HELD, LINKED, NAMELESS, WRITABLE, Dir, Node
+from .inodes import DEVICE, HELD, LINKED, NAMELESS, NO_CAPABILITY, WRITABLE, Dir, Node
 from .layers import LayerDir
 from .ownership import can_record
 
@@ -51,7 +51,7 @@ def create(overlay: Overlay, parent: Dir, name: bytes, by: Maker) -> tuple[Node,
     st = os.fstat(fd)
     node = _enter(overlay, parent, name, where, st)
     overlay.table.give_fd(node, fd)
-    node.flags |= WRITABLE
+    node.flags |= WRITABLE | NO_CAPABILITY
     return node, st
 
 
@@ -212,14 +212,16 @@ def unlink(overlay: Overlay, parent: Dir, name: bytes) -> None:
         raise IsADirectoryError(errno.EISDIR, "a directory")
     where = upper_dir(overlay, parent)
     below = lookup.in_lowers(overlay, parent, name) is not None
-    here = where.stat(name)
-    lose_name(overlay, node, st, in_upper=here is not None)
+    in_upper = node.in_upper and (
+        (node.where is where and node.real == name) or where.stat(name) is not None
+    )
+    lose_name(overlay, node, st, in_upper=in_upper)
     if below:
         work.hide(where, name)
     else:
         os.unlink(name, dir_fd=where.open())
     changed(parent)
-    name_lost(overlay, node, st, parent, name, in_upper=here is not None)
+    name_lost(overlay, node, st, parent, name, in_upper=in_upper)
 
 
 def rmdir(overlay: Overlay, parent: Dir, name: bytes) -> None:
@@ -273,10 +275,10 @@ def name_lost(
     overlay: Overlay, node: Node, st: os.stat_result, parent: Dir, name: bytes, *, in_upper: bool
 ) -> None:
     """A name of *node* has gone."""
-    gone = node.in_upper and in_upper and node.fd < 0
-    left = 0 if gone else overlay.nlink(node, node.stat())
-    if not in_upper and not node.flags & LINKED and st.st_nlink == 1:
-        left = 0
+    left = 0
+    if st.st_nlink > 1 or node.flags & LINKED:
+        gone = node.in_upper and in_upper and node.fd < 0
+        left = 0 if gone else overlay.nlink(node, node.stat())
     if left:
         if node.parent is parent and node.name == name:
             node.flags |= NAMELESS

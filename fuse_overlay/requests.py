@@ -44,7 +44,7 @@ def connect(overlay: Overlay, session: Session) -> Device:
     device.handle(Entries(overlay, buffer, answers, agreed).handlers())
     device.handle(Content(overlay, buffer, agreed).handlers())
     device.handle(Directories(overlay, buffer, answers, agreed).handlers())
-    device.handle({protocol.INIT: init, protocol.INTERRUPT: _never})
+    device.handle({protocol.INIT: init, protocol.INTERRUPT: _never, protocol.IOCTL: _no_ioctl})
     return device
 
 
@@ -56,6 +56,11 @@ def _unwrap(answer: bytes) -> bytes:
     return answer[protocol.OUT_HEADER.size :]
 
 
-def _never(node_id: int, size: int) -> bytes:
+def _never(node_id: int, size: int) -> int:
     """ENOSYS to FUSE_INTERRUPT: no request is long, and the kernel does not ask again."""
-    raise OSError(errno.ENOSYS, "requests are not interrupted")
+    return errno.ENOSYS
+
+
+def _no_ioctl(node_id: int, size: int) -> int:
+    """ENOTTY: Python asks of each file that it opens whether it is a terminal."""
+    return errno.ENOTTY

@@ -17,13 +17,19 @@ if TYPE_CHECKING:
 
 Record = bytes
 
-_HEAD = struct.Struct("=QQHB")  # parent's id, stamp, number of the layer, type
+_HEAD = struct.Struct("=QHB")  # parent's id, number of the layer, type
+_STAMP = struct.Struct("=Q")  # follows if the type says so
 _TYPE_SHIFT = 12
+_STAMPED = 1 << 7
 
 
 def record(parent: int, where: LayerDir, name: bytes, kind: int, stamp: int) -> Record:
-    """The record of a file; *kind* is S_IFMT of its mode."""
-    return _HEAD.pack(parent, stamp, where.layer.index, kind >> _TYPE_SHIFT) + name
+    """The record of a file; *kind* is S_IFMT of its mode, *stamp* 0 if it needs none."""
+    short = kind >> _TYPE_SHIFT
+    if stamp:
+        head = _HEAD.pack(parent, where.layer.index, short | _STAMPED)
+        return head + _STAMP.pack(stamp) + name
+    return _HEAD.pack(parent, where.layer.index, short) + name
 
 
 def parent_of(kept: Record) -> int:
@@ -34,6 +40,10 @@ def parent_of(kept: Record) -> int:
 
 def details(kept: Record, parent: Dir) -> tuple[LayerDir, bytes, int, int]:
     """Real directory, name, kind and stamp of a file in the merged directory *parent*."""
-    _, stamp, index, kind = _HEAD.unpack_from(kept)
+    _, index, short = _HEAD.unpack_from(kept)
+    begin, stamp = _HEAD.size, 0
+    if short & _STAMPED:
+        (stamp,) = _STAMP.unpack_from(kept, begin)
+        begin += _STAMP.size
     where = next(lower for lower in parent.lowers if lower.layer.index == index)
-    return where, kept[_HEAD.size :], kind << _TYPE_SHIFT, stamp
+    return where, kept[begin:], (short & ~_STAMPED) << _TYPE_SHIFT, stamp
