@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from . import files, protocol
 from .device import MAX_WRITE, Buffer, Handler
 from .protocol import BODY
+from .splicing import Splicer
 
 if TYPE_CHECKING:
     from .negotiation import Agreement
@@ -26,8 +27,9 @@ class Content:
     Files are known by their node ids alone: the handles in the requests say nothing.
     """
 
-    def __init__(self, overlay: Overlay, buffer: Buffer, agreed: Agreement) -> None:
+    def __init__(self, overlay: Overlay, buffer: Buffer, agreed: Agreement, device: int) -> None:
         self._overlay = overlay
+        self._splicer = Splicer(device)
         self._nodes = overlay.table.nodes
         self._data = buffer.data
         self._view = buffer.view
@@ -55,12 +57,15 @@ class Content:
         files.open_file(self._overlay, self._nodes[node_id], flags)
         return protocol.OPEN_OUT.pack(0, protocol.FOPEN_KEEP_CACHE, 0)
 
-    def read(self, node_id: int, size: int) -> bytes | memoryview:
+    def read(self, node_id: int, size: int) -> bytes | memoryview | None:
         _, offset, count, _ = _READ_IN(self._data, BODY)
         node = self._nodes[node_id]
         fd = node.fd if node.fd >= 0 else files.readable_fd(self._overlay, node)
         if count <= _SMALL:
             return os.pread(fd, count, offset)
+        (unique,) = protocol.UNIQUE.unpack_from(self._data, protocol.UNIQUE_AT)
+        if self._splicer.answer(unique, fd, offset, count):
+            return None
         out = self._out
         return out[: os.preadv(fd, (out[:count],), offset)]
 

@@ -83,6 +83,8 @@ NOTIFY_INVAL_INODE = 2  # enum fuse_notify_code, in the place of an error
 
 IN_HEADER = struct.Struct("=IIQQ")  # len, opcode, unique, nodeid: what every request needs
 IN_HEADER_SIZE = 40
+UNIQUE = struct.Struct("=Q")  # where an answer is sent without the loop ...
+UNIQUE_AT = 8  # ... from the header
 CALLER = struct.Struct("=II")  # uid, gid ...
 CALLER_AT = 24  # ... in the header
 OUT_HEADER = struct.Struct("=IiQ")  # len, error, unique

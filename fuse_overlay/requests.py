@@ -42,7 +42,7 @@ def connect(overlay: Overlay, session: Session) -> Device:
     device = Device(session.device, buffer, by_pyfuse3)
     device.may_retry = lambda: overlay.quota is not None and bool(overlay.table.leaving)
     device.handle(Entries(overlay, buffer, answers, agreed).handlers())
-    device.handle(Content(overlay, buffer, agreed).handlers())
+    device.handle(Content(overlay, buffer, agreed, device.fd).handlers())
     device.handle(Directories(overlay, buffer, answers, agreed).handlers())
     device.handle({protocol.INIT: init, protocol.INTERRUPT: _never, protocol.IOCTL: _no_ioctl})
     return device
