@@ -56,6 +56,9 @@ class Spare:
             self._status = replace(self._status, cgroup=made.cgroup.path)
             self._containers.write_status(self._directory, self._status)
         made.wait_connected()
+        # "mounted" is there, or what went wrong: the overlay has found its directories, by a name
+        # that they lose when somebody takes them.
+        select.select([self._started.channel, self._started.guard_pidfd], [], [])
         self._started.channel.send({"step": "rehearse"})
         self._rehearse()
         self._end_with_launcher()

@@ -245,3 +245,10 @@ def test_they_can_be_turned_off(sbx: Sbx, image: str) -> None:
         sbx(*RUN, image, "true", env={"SBX_SPARE": "off"}, check=True)
 
     assert spares(sbx) == []
+
+
+def test_who_comes_while_a_spare_is_made_waits_for_it(sbx: Sbx, image: str) -> None:
+    """One run after the other, without a pause: each finds its spare in another state of making."""
+    for number in range(40):
+        result = sbx(*RUN, image, "sh", "-c", f"exit {number}")
+        assert (result.returncode, result.stderr) == (number, "")
