@@ -58,7 +58,7 @@ class Spare:
         made.wait_connected()
         # "mounted" is there, or what went wrong: the overlay has found its directories, by a name
         # that they lose when somebody takes them.
-        select.select([self._started.channel, self._started.guard_pidfd], [], [])
+        select.select([self._started.channel.fileno(), self._started.guard_pidfd], [], [])
         self._started.channel.send({"step": "rehearse"})
         self._rehearse()
         self._end_with_launcher()
