@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.build.buildah import Buildah
 from tests.registries import registry
+from tests.rootfs import busybox
 from tests.sbx_command import Sbx, remove_tree
 
 SERVICE = Path(__file__).with_name("service")
@@ -78,6 +80,30 @@ def test_podman_runs_the_service_from_the_same_registry(pushed: Pushed) -> None:
         if "cgroup" in ran.stderr:
             pytest.skip("crun does not work with this machine's cgroups")
         assert ran.stdout == ANSWER, ran.stderr
+    finally:
+        remove_tree(directory)
+
+
+def test_what_buildah_has_built_and_pushed_runs_here(sbx: Sbx, tmp_path: Path) -> None:
+    """And the other way round: an image of buildah's, from a registry."""
+    program = busybox()
+    if program is None or shutil.which("buildah") is None:
+        pytest.skip("needs buildah and a static busybox")
+    context = tmp_path / "context"
+    context.mkdir()
+    shutil.copy(program, context / "busybox")
+    (context / "Dockerfile").write_text(
+        "FROM scratch\nCOPY busybox /bin/busybox\nENV GREETING=hello WHO=buildah\nUSER 7:7\n"
+        'ENTRYPOINT ["/bin/busybox", "sh", "-c"]\nCMD ["echo $GREETING $WHO $(busybox id -u)"]\n'
+    )
+    directory = Path(tempfile.mkdtemp(prefix="b-", dir="/tmp"))
+    try:
+        buildah = Buildah(directory)
+        with registry(tmp_path / "registry") as host:
+            name = f"{host}/team/greeting:1"
+            buildah("build", "--quiet", "--tag", name, context)
+            buildah("push", "--quiet", "--tls-verify=false", name)
+            assert sbx("run", "--rm", "-q", name, check=True).stdout == "hello buildah 7\n"
     finally:
         remove_tree(directory)
 
