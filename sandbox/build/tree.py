@@ -20,6 +20,7 @@ from sandbox.build.errors import BuildError
 from sandbox.build.patterns import IgnoreRules
 from sandbox.image.merged import Merged
 from sandbox.image.ownership import OVERRIDE
+from sandbox.image.shown_xattrs import shown_xattrs
 from sandbox.linux.syscalls import (
     RESOLVE_BENEATH,
     RESOLVE_NO_MAGICLINKS,
@@ -29,7 +30,6 @@ from sandbox.linux.syscalls import (
 
 _RESOLVE = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
 _MOST_LINKS = 40  # as the kernel
-_CAPABILITY = "security.capability"
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,17 +237,7 @@ class ImageTree:
         if where is None:
             return {}
         where.enter()
-        found = {}
-        for attribute in whiteout.list_xattrs(name):
-            shown = whiteout.from_disk(os.fsencode(attribute))
-            if shown is None or attribute == OVERRIDE or attribute.startswith("trusted."):
-                continue
-            if attribute.startswith("security.") and attribute != _CAPABILITY:
-                continue  # labels are the host's affair
-            value = whiteout.read_xattr(name, os.fsencode(attribute))
-            if value is not None:
-                found[os.fsdecode(shown)] = value
-        return found
+        return shown_xattrs(name, whiteout.list_xattrs(name))
 
     def _node(self, path: str, status: os.stat_result, real: Any) -> Node:
         mode, uid, gid = status.st_mode, status.st_uid, status.st_gid

@@ -19,6 +19,7 @@ from sandbox.image.apply_layer import Applied
 from sandbox.image.content import CHUNK
 from sandbox.image.merged import LayerDir
 from sandbox.image.ownership import OVERRIDE
+from sandbox.image.shown_xattrs import shown_xattrs
 from sandbox.image.tar_stream import Entry, Kind, Part
 from sandbox.image.tar_writer import Device, header, padding, sparse_map
 
@@ -32,7 +33,6 @@ _KINDS: dict[int, Kind] = {
 }
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _LEAST_HOLE = 1 << 20  # smaller ones are worth no map: packing makes nothing of them
-_CAPABILITY = "security.capability"
 
 
 @dataclass(slots=True)
@@ -72,7 +72,7 @@ class Members:
                 return
         if kind == "symlink":
             entry.link = os.readlink(name, dir_fd=where.open())
-        entry.xattrs = self._xattrs(name, attributes)
+        entry.xattrs = shown_xattrs(name, attributes)
         if kind == "file":
             yield from _file(entry, where, name)
         else:
@@ -101,21 +101,6 @@ class Members:
         # Whole seconds, as docker and podman write: a pull gives what a commit had.
         seconds = status.st_mtime_ns // 10**9
         return (seconds if self.epoch is None else min(seconds, self.epoch)) * 10**9
-
-    def _xattrs(self, name: bytes, attributes: list[str]) -> dict[str, bytes]:
-        found = {}
-        for attribute in attributes:
-            shown = whiteout.from_disk(os.fsencode(attribute))
-            if shown is None or attribute == OVERRIDE or attribute.startswith("trusted."):
-                continue
-            if attribute.startswith("security.") and attribute != _CAPABILITY:
-                continue  # labels are the host's affair
-            value = whiteout.read_xattr(name, os.fsencode(attribute))
-            if value is not None:
-                found[os.fsdecode(shown)] = (
-                    _plain_capability(value) if attribute == _CAPABILITY else value
-                )
-        return found
 
 
 def _file(entry: Entry, where: LayerDir, name: bytes) -> Iterator[bytes]:
@@ -172,14 +157,3 @@ def _parts(descriptor: int, size: int) -> list[Part] | None:
         return None
     # As GNU tar does it: the map's end is the file's.
     return [*parts, (size, 0)]
-
-
-def _plain_capability(value: bytes) -> bytes:
-    """Return a file's capabilities without the id of the root that they are for (vfs_cap_data).
-
-    In an image they are for the root of whatever it runs in.
-    """
-    revision = int.from_bytes(value[:4], "little")
-    if revision >> 24 == 3 and len(value) == 24:
-        return (2 << 24 | revision & 0xFFFFFF).to_bytes(4, "little") + value[4:20]
-    return value
