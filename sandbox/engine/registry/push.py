@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
@@ -29,6 +29,7 @@ from sandbox.image.registry.endpoints import own_endpoint
 from sandbox.image.store import Store
 
 _AT_ONCE = 3
+_READ = 256 << 10
 _PIECE = 32 << 20  # some registries refuse larger requests, all take one of this size
 
 
@@ -167,6 +168,28 @@ class _Lost(RegistryError):
     """The upload has to begin anew: some registries give it up with the connection."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """A part of a file as a request's body, read while it is sent, and again when it is sent again.
+
+    As bytes it would stay in memory with the request, which the client leaves to the collector.
+    """
+
+    descriptor: int
+    begin: int
+    size: int
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        position, end = self.begin, self.begin + self.size
+        while position < end:
+            wanted = min(_READ, end - position)
+            data = await trio.to_thread.run_sync(os.pread, self.descriptor, wanted, position)
+            if not data:
+                return  # cut short meanwhile: the client notices that too little was sent
+            position += len(data)
+            yield data
+
+
 class _Upload:
     """One blob's upload (distribution specification, "Pushing a blob in chunks")."""
 
@@ -190,13 +213,15 @@ class _Upload:
         await again(self._finish)
 
     async def _piece(self, descriptor: int) -> None:
-        data = await trio.to_thread.run_sync(os.pread, descriptor, _PIECE, self.sent)
-        if not data:
+        size = min(_PIECE, self.blob.size - self.sent)
+        if os.fstat(descriptor).st_size < self.sent + size:
             raise RegistryError("damaged layer", detail=f"{self.blob.digest} is cut short")
         headers = {
             "Content-Type": "application/octet-stream",
-            "Content-Range": f"{self.sent}-{self.sent + len(data) - 1}",
+            "Content-Length": str(size),
+            "Content-Range": f"{self.sent}-{self.sent + size - 1}",
         }
+        data = _Content(descriptor, self.sent, size)
         try:
             async with self.session.stream(
                 "PATCH", self.location, headers=headers, content=data
@@ -212,9 +237,9 @@ class _Upload:
             raise _Lost("the registry forgot the upload", detail=registry_message(response))
         self.session.check(response, "upload")
         self.location = _location(response)
-        self.sent += len(data)
+        self.sent += size
         if not self.quiet:
-            self.progress.advance(self.blob, len(data))
+            self.progress.advance(self.blob, size)
 
     async def _ask_how_much(self) -> None:
         """After a failure only the registry knows what arrived."""
