@@ -46,21 +46,23 @@ def runtime_directory() -> str:
     return f"{base}/sbx" if base.startswith("/") else f"/tmp/sbx-{os.getuid()}"
 
 
-def request() -> dict[str, Any]:
-    """Return what a command process needs to know of us."""
+def limits() -> dict[str, list[int]]:
+    """Return the resource limits that a container inherits from its client (getrlimit(2))."""
     import resource
 
-    limits = {}
-    for name in ("NOFILE", "CORE", "FSIZE", "STACK", "AS", "DATA", "CPU", "MEMLOCK"):
-        soft, hard = resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))
-        limits[name] = [soft, hard]
+    names = ("NOFILE", "CORE", "FSIZE", "STACK", "AS", "DATA", "CPU", "MEMLOCK")
+    return {name: list(resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))) for name in names}
+
+
+def request() -> dict[str, Any]:
+    """Return what a command process needs to know of us."""
     umask = os.umask(0o077)
     os.umask(umask)
     return {
         "argv": sys.argv[1:],
         "environ": {k: v for k, v in os.environ.items() if "\0" not in v},
         "umask": umask,
-        "limits": limits,
+        "limits": limits(),
     }
 
 

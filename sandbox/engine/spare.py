@@ -20,7 +20,6 @@ import io
 import json
 import math
 import os
-import resource
 import socket
 import sys
 import time
@@ -39,7 +38,6 @@ _MOST_SPARES = 2
 _ADOPTION_SECONDS = 10.0
 # What the last word to a prepared init carries goes in one message (`container.channel`).
 _MOST_BYTES = 48 << 10
-_LIMITS = ("NOFILE", "CORE", "FSIZE", "STACK", "AS", "DATA", "CPU", "MEMLOCK")
 # Of a spec, what an assignment or the supervisor alone makes good …
 _LATE = frozenset(
     (
@@ -87,9 +85,7 @@ def _wish(spec: ContainerSpec, context: Context) -> Wish | None:
     # What only its client can give, or what is looked up on the host at the moment of the start.
     if spec.tty or spec.ports or spec.devices or any(m.type != "tmpfs" for m in spec.mounts):
         return None
-    limits = {
-        name: list(resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))) for name in _LIMITS
-    }
+    limits = call.limits()
     environ = {
         name: value
         for name, value in context.environ.items()
