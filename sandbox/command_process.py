@@ -185,8 +185,6 @@ def _run(context: Context, carry_out: Callable[[Context], int]) -> NoReturn:
                 file=sys.stderr,
             )
     finally:
-        if isinstance(sys.stderr, io.StringIO):
-            link.result["messages"] = sys.stderr.getvalue()
         try:
             sys.stdout.flush()
             sys.stderr.flush()

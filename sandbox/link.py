@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import os
 import signal
 import socket
+import sys
 from typing import Any
 
 from sandbox import wire
@@ -68,6 +70,8 @@ class ClientLink:
         """Let the client go with *code*, while this process lives on (a detached container)."""
         if not self.finished:
             self.finished = True
+            if isinstance(sys.stderr, io.StringIO):  # for a program (`library`)
+                self.result["messages"] = sys.stderr.getvalue()
             self.send({"exit": code, **self.result})
 
     def finish(self, code: int) -> None:

@@ -19,7 +19,6 @@ import fcntl
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from typing import Any, Literal
 
 from sandbox.errors import Conflict, InvalidSpec, NotFound
 from sandbox.linux.processes import ProcessRef
+from sandbox.linux.trees import remove_tree
 from sandbox.paths import Paths, make_private
 from sandbox.spec import ContainerSpec, from_json, to_json
 
@@ -116,9 +116,10 @@ class Containers:
         """
         directory = self.create_spare(spec.id, status)
         try:
-            return self.adopt(directory, spec, status)
+            return self.adopt(directory, spec)
         except BaseException:
-            shutil.rmtree(directory, ignore_errors=True)
+            with suppress(OSError):
+                remove_tree(directory)
             raise
 
     def create_spare(self, container_id: str, status: Status) -> Path:
@@ -130,11 +131,10 @@ class Containers:
             self.write_status(directory, status)
         return directory
 
-    def adopt(self, directory: Path, spec: ContainerSpec, status: Status) -> Path:
+    def adopt(self, directory: Path, spec: ContainerSpec) -> Path:
         """Make *directory*, of a spare, that of the container *spec*. Raises as `create`."""
         check_name(spec.name)
         make_private(self.names)
-        self.write_status(directory, status)
         self.write_spec(directory, spec)
         for shared in (True, False):
             with self.lock(shared=shared):

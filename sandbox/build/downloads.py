@@ -125,7 +125,7 @@ def clone(url: str, path: Path, environ: Mapping[str, str], *, keep_git: bool = 
         git("submodule", "update", "--quiet", "--init", "--recursive", "--depth=1")
     commit = git("rev-parse", "HEAD").strip()
     if not keep_git:
-        from sandbox.image.removal import remove_tree
+        from sandbox.linux.trees import remove_tree
 
         remove_tree(checkout / ".git")
     _take(checkout, below, path, url)

@@ -13,9 +13,9 @@ from sandbox.build.cache import StepCache
 from sandbox.build.layers import EMPTY_DIFF_ID, Layer
 from sandbox.build.patterns import IgnoreRules
 from sandbox.build.tree import ContextTree, ImageTree
-from sandbox.image.removal import remove_tree
 from sandbox.image.store import Store
 from sandbox.linux.storage_userns import User
+from sandbox.linux.trees import remove_tree
 from sandbox.paths import Paths
 
 

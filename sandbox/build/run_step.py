@@ -32,10 +32,10 @@ from sandbox.engine.run import run
 from sandbox.image.config import ImageConfig
 from sandbox.image.image import Image
 from sandbox.image.layer_diff import LayerDiff, Upper
-from sandbox.image.removal import remove_tree
 from sandbox.image.store import Store
 from sandbox.link import ClientLink
 from sandbox.linux import idmap
+from sandbox.linux.trees import remove_tree
 from sandbox.spec import ContainerSpec, NetworkMode
 
 _PROFILE = "build"

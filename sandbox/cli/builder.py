@@ -24,7 +24,7 @@ def prune(arguments: Arguments, context: Context) -> int:
 def prune_builds(context: Context, *, everything: bool) -> int:
     """Remove the records of steps, with *everything* also cache mounts; return the bytes freed."""
     from sandbox.image.layers import tree_size
-    from sandbox.image.removal import remove_tree
+    from sandbox.linux.trees import remove_tree
 
     store = open_store(context)
     freed = store.prune_steps(lambda: images_in_use(context))

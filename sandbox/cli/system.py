@@ -158,7 +158,7 @@ def _container_filter(filters: tuple[str, ...]) -> Any:
 
 def _prune_volumes(context: Context) -> int:
     from sandbox.image.layers import tree_size
-    from sandbox.image.removal import remove_tree
+    from sandbox.linux.trees import remove_tree
 
     used = _used_volumes(Containers(context.paths))
     doomed = [name for name in _volumes(context.paths) if name not in used]
@@ -175,7 +175,7 @@ def _prune_volumes(context: Context) -> int:
 
 def reset(arguments: Arguments, context: Context) -> int:
     from sandbox.engine import containers
-    from sandbox.image.removal import remove_tree
+    from sandbox.linux.trees import remove_tree
 
     if not arguments.flag("force") and not confirmed(_RESET):
         return 0

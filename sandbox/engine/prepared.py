@@ -14,7 +14,7 @@ from sandbox import call, wire
 from sandbox.container.assignment import Assignment, fits
 from sandbox.engine.context import Context
 from sandbox.engine.preparation import Preparation
-from sandbox.engine.removal import remove_tree
+from sandbox.engine.removal import delete
 from sandbox.engine.run import Run, never_ran_codes
 from sandbox.engine.spare import Wish, address
 from sandbox.linux.processes import ProcessRef, exited, own_pid
@@ -46,7 +46,7 @@ class Spare:
         # Named anew: a spare is like the container that was, and never it.
         spare_id = os.urandom(32).hex()
         self._directory = self._containers.create_spare(spare_id, self._status)
-        self._unused.callback(remove_tree, self._directory)
+        self._unused.callback(delete, self._directory)
         made = Preparation(replace(spec, id=spare_id), self._context, self._stack)
         self._preparation = made
         self._plan = made.plan(self._directory)
@@ -118,7 +118,7 @@ class Spare:
         with never_ran_codes():
             # Until it is written down what the container stands on, the taker keeps that in place.
             with self._taker:
-                directory = self._containers.adopt(self._directory, made.spec, self._status)
+                directory = self._containers.adopt(self._directory, made.spec)
             self._unused.pop_all()
             return Run(made, self._started, directory, self._status, self._assignment).carry_out()
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from pathlib import Path
 
-from sandbox.engine.removal import discard
+from sandbox.engine.removal import delete, discard, empty_trash
 from sandbox.engine.sweep import sweep
 from sandbox.linux import cgroups
 from sandbox.state import Container, Containers
@@ -25,6 +24,7 @@ def reconcile(containers: Containers) -> None:
     known = list(containers.all())
     running = frozenset(f"c-{c.spec.id[:24]}" for c in known if c.running)
     sweep(containers.paths.runtime, running)
+    empty_trash(containers)
     dead = any(container.abandoned for container in known)
     if not dead and not _abandoned_spares(containers):
         return
@@ -35,7 +35,7 @@ def reconcile(containers: Containers) -> None:
         for directory, cgroup in _abandoned_spares(containers):
             if cgroup:
                 cgroups.remove_abandoned(cgroup)
-            shutil.rmtree(directory, ignore_errors=True)
+            delete(directory)
         _release_names(containers)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sandbox.engine.volumes import remove_anonymous
+from sandbox.linux.trees import remove_tree
 from sandbox.spec import ContainerSpec, from_json
 from sandbox.state import Containers
 
@@ -16,15 +19,25 @@ _TRASH = ".trash-"
 
 def discard(containers: Containers, directory: Path, spec: ContainerSpec) -> None:
     """Remove a container that does not run. This process is in the storage namespace."""
+    trash = throw_away(containers, directory, spec)
+    if trash is not None:
+        delete(trash)
+
+
+def throw_away(containers: Containers, directory: Path, spec: ContainerSpec) -> Path | None:
+    """Make a container that does not run unknown; return what is to be deleted of it.
+
+    None when somebody else was quicker.
+    """
     trash = directory.with_name(f"{_TRASH}{spec.id}")
     try:
         directory.rename(trash)
     except FileNotFoundError:
-        return
+        return None
     containers.release_name(_renamed(trash) or spec)
-    remove_tree(trash)
     if spec.remove:
         remove_anonymous(spec, containers.paths)
+    return trash
 
 
 def _renamed(trash: Path) -> ContainerSpec | None:
@@ -35,14 +48,31 @@ def _renamed(trash: Path) -> ContainerSpec | None:
         return None
 
 
-def remove_tree(tree: Path) -> None:
-    """Delete *tree*, whatever the modes in it; what can't be deleted now stays as trash."""
-    shutil.rmtree(tree, ignore_errors=True)
+def delete(tree: Path) -> None:
+    """Delete *tree*, whatever the modes in it; what can't be deleted now stays for the next one."""
+    with suppress(OSError), _alone_at(tree) as alone:
+        if alone:
+            remove_tree(tree)
 
 
 def empty_trash(containers: Containers) -> None:
-    """Delete what a crash or a lack of privilege left. In the storage namespace."""
-    if containers.root.is_dir():
+    """Delete what a crash left; what somebody is deleting is left to them."""
+    with suppress(FileNotFoundError):
         for entry in os.listdir(containers.root):
             if entry.startswith(_TRASH):
-                remove_tree(containers.root / entry)
+                delete(containers.root / entry)
+
+
+@contextmanager
+def _alone_at(tree: Path) -> Iterator[bool]:
+    """Tell whether nobody else deletes *tree*, and keep others from it (flock(2))."""
+    descriptor = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            alone = True
+        except BlockingIOError:
+            alone = False
+        yield alone
+    finally:
+        os.close(descriptor)

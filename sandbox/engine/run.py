@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from sandbox.engine.context import Context
 from sandbox.engine.enforcement import enforced
 from sandbox.engine.live import LiveContainer
 from sandbox.engine.preparation import Preparation, Step
-from sandbox.engine.removal import discard
+from sandbox.engine.removal import delete, discard, throw_away
 from sandbox.errors import SbxError
 from sandbox.linux.processes import ProcessRef, own_pid
 from sandbox.linux.syscalls import set_name
@@ -147,6 +147,7 @@ class Run:
         self.again = again
         self._live: LiveContainer | None = None
         self._ran = False
+        self._told = False  # the user knows what ended it
 
     def carry_out(self) -> int:
         """Supervise it to its end; return the exit code. Raises SbxError when it never ran."""
@@ -159,7 +160,7 @@ class Run:
         if outcome.error is not None and not self._ran:
             self._undo(outcome.error)
             raise outcome.error
-        if outcome.error is not None:
+        if outcome.error is not None and not self._told:
             print(outcome.error.describe(), file=sys.stderr)
         return outcome.exit_code
 
@@ -182,9 +183,11 @@ class Run:
         preparation.stack.callback(log.close)
         hooks = Hooks(
             ready=preparation.wait_connected,
+            going=self._going,
             running=self._running,
             over=preparation.network.close,
             ended=self._ended,
+            delivered=self._delivered,
             control=control_path(self.context, spec.id),
             request=lambda request: self._live.answer(request) if self._live else None,
             explain=preparation.explain,
@@ -195,10 +198,11 @@ class Run:
         )
         supervision.input_once = not (self.again.before.spec if self.again else spec).detach
         supervision.feeds_input = self.again is None or self.again.feed
+        if self.assignment is not None:
+            supervision.go()
         return trio.run(supervision.run, restrict_keyboard_interrupt_to_checkpoints=True)
 
-    def _running(self) -> None:
-        self._ran = True
+    def _going(self) -> None:
         cgroup = self.preparation.cgroup
         self._set_status(
             phase="running",
@@ -210,6 +214,9 @@ class Run:
             enforced=enforced(self.spec.limits, self.preparation.enforcement),
             not_enforced=self.preparation.enforcement.missing,
         )
+
+    def _running(self) -> None:
+        self._ran = True
         container = Container(self.directory, self.spec, self.status)
         cgroup = self.preparation.cgroup
         self._live = LiveContainer(self.containers, container, cgroup, self._set_status)
@@ -247,7 +254,9 @@ class Run:
             for name in ("upper", "work"):
                 (self.directory / name).rename(step.changes / name)
         if self.spec.remove:
-            discard(self.containers, self.directory, self.spec)
+            trash = throw_away(self.containers, self.directory, self.spec)
+            if trash is not None:
+                self.preparation.stack.callback(delete, trash)
             return
         self._set_status(
             phase="exited",
@@ -259,6 +268,17 @@ class Run:
             denials=outcome.denials,
             error=error,
         )
+
+    def _delivered(self, outcome: Outcome) -> bool:
+        if not self._ran or self.again is not None or self.preparation.step is not None:
+            return False  # the command has more to say, or to do
+        if outcome.error is not None:
+            print(outcome.error.describe(), file=sys.stderr)
+            self._told = True
+        with suppress(OSError):  # nobody listens
+            sys.stdout.flush()
+            sys.stderr.flush()
+        return True
 
     def _set_status(self, **changes: Any) -> Status:
         self.status = dataclasses.replace(self.status, **changes)

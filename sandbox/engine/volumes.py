@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox.errors import Conflict, InvalidSpec, NotFound
+from sandbox.linux.trees import remove_tree
 from sandbox.paths import Paths, make_private
 from sandbox.spec import ContainerSpec
 from sandbox.state import Containers
@@ -37,7 +38,8 @@ def remove_anonymous(spec: ContainerSpec, paths: Paths) -> None:
     """Remove the volumes that were made for this container alone. In the storage namespace."""
     for mount in spec.mounts:
         if mount.type == "volume" and mount.source == anonymous_volume(spec.id, mount.target):
-            shutil.rmtree(paths.volumes / mount.source, ignore_errors=True)
+            with suppress(OSError):
+                remove_tree(paths.volumes / mount.source)
 
 
 def volumes(paths: Paths) -> list[Volume]:
@@ -84,4 +86,4 @@ def remove_volume(name: str, paths: Paths) -> None:
             f"volume {name} is in use by {', '.join(volume.users)}",
             hint=f"sbx rm {' '.join(volume.users)}",
         )
-    shutil.rmtree(volume.data.parent)
+    remove_tree(volume.data.parent)

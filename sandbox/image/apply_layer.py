@@ -20,7 +20,6 @@ from sandbox.errors import StoreError, harmless
 from sandbox.image.content import write_all
 from sandbox.image.limits import LayerLimits, check_free_space
 from sandbox.image.ownership import OVERRIDE, Ownership, mapped_ids, override_stat
-from sandbox.image.removal import remove_entry
 from sandbox.image.tar_stream import Entry
 from sandbox.linux.syscalls import (
     RESOLVE_IN_ROOT,
@@ -29,6 +28,7 @@ from sandbox.linux.syscalls import (
     RESOLVE_NO_XDEV,
     openat2,
 )
+from sandbox.linux.trees import remove_entry
 
 _RESOLVE = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV
 _PARENT = os.O_PATH | os.O_DIRECTORY

@@ -16,7 +16,7 @@ from sandbox.image.image import Image
 from sandbox.image.layers import Layers, tree_size
 from sandbox.image.layout import Layout
 from sandbox.image.manifest import parse_index, parse_manifest
-from sandbox.image.removal import remove_tree
+from sandbox.linux.trees import remove_tree
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,8 @@ from sandbox.image.descriptor import OCI_LAYER, Descriptor
 from sandbox.image.limits import Counted, LayerLimits, bounded
 from sandbox.image.ownership import available_ownership
 from sandbox.image.pipeline import hashed, read_ahead, teed
-from sandbox.image.removal import remove_tree
 from sandbox.image.tar_stream import TarStream
+from sandbox.linux.trees import remove_tree
 
 _RECORDED = ".recorded"
 

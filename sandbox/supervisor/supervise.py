@@ -58,6 +58,9 @@ class Hooks:
     control: Path | None  # where to listen for other commands
     request: Callable[[dict[str, Any]], dict[str, Any] | None] = lambda _: None  # see `control`
     explain: Explain | None = None  # what a denied call was, where the filter notifies
+    going: Callable[[], None] = lambda: None  # the init does the last steps to the command
+    # All output has been delivered. True: nothing more is to be had here, the client can be let go.
+    delivered: Callable[[Outcome], bool] = lambda _: False
     changes_wanted: bool = True  # the upper is read later: all that is dirty has to reach it
 
 
@@ -77,6 +80,7 @@ class Supervision:
     ended: trio.Event = field(default_factory=trio.Event)
     _control_done: trio.Event = field(default_factory=trio.Event)
     _guard_gone: trio.Event = field(default_factory=trio.Event)
+    _went: bool = False
     _is_over: bool = False
     _output: int = 0
     _master: int | None = None
@@ -111,6 +115,7 @@ class Supervision:
                 await self._pumps.wait()
             self._delivered.set()
             await self._control_done.wait()
+            self._let_client_go()
             nursery.cancel_scope.cancel()
         return self.outcome
 
@@ -133,8 +138,8 @@ class Supervision:
         if fds:
             self._master = fds[0]
             copy_window_size(0, self._master)
-        last = {} if self.assignment is None else {"assignment": to_json(self.assignment)}
-        self.started.channel.send({"step": "go", **last})
+        if not self._went:
+            self.go()
         while True:
             message, fds = await self._from_init("listening")
             if message is None:
@@ -150,6 +155,20 @@ class Supervision:
         self._start_streams(nursery)
         if self.spec.limits.timeout is not None:
             nursery.start_soon(self._time_out, self.spec.limits.timeout)
+
+    def go(self) -> None:
+        """Give the word to go.
+
+        Before `run` for a container that was prepared: its init works while this process starts
+        its event loop.
+        """
+        self._went = True
+        last = {} if self.assignment is None else {"assignment": to_json(self.assignment)}
+        try:
+            self.started.channel.send({"step": "go", **last})
+        except OSError:
+            return  # it has ended: `run` finds out why
+        self.hooks.going()
 
     async def _from_init(self, step: str) -> tuple[dict[str, Any] | None, list[int]]:
         """Receive the init's message *step*; None at the end. Raises the error that it sent."""
@@ -239,6 +258,16 @@ class Supervision:
     async def _follow_client(self, session: ClientSession) -> None:
         await session.follow(self.signal, self._resize)
         self.detach()
+
+    def _let_client_go(self) -> None:
+        """Have nobody wait for what is still to be done: the loop's end, the container's removal.
+
+        Its streams end here, too: who reads them to their end waits for the last holder, and the
+        kernel closes a process's files after it has taken its memory apart.
+        """
+        if self.hooks.delivered(self.outcome) and self.link is not None:
+            self.detach()
+            self.link.release(self.outcome.exit_code)
 
     def detach(self) -> None:
         """Let go of the client's descriptors: it is gone, or the user left the terminal."""

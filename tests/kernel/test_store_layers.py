@@ -12,9 +12,9 @@ import pytest
 from sandbox.errors import StoreError
 from sandbox.image.apply_layer import Applied, apply_layer
 from sandbox.image.limits import LayerLimits
-from sandbox.image.removal import remove_tree
 from sandbox.image.tar_stream import TarStream
 from sandbox.linux.syscalls import CLONE_NEWNS, mount, unshare
+from sandbox.linux.trees import remove_tree
 from tests.archives import Archive
 from tests.kernel.user_namespace import as_root
 

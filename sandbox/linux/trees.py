@@ -1,4 +1,4 @@
-"""Remove trees that images wrote, following no link and stopped by no mode.
+"""Remove trees that images and containers wrote, following no link and stopped by no mode.
 
 shutil.rmtree does the first; a directory without write permission stops it where the process has
 no CAP_DAC_OVERRIDE over it.
