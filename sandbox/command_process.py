@@ -49,12 +49,30 @@ def run_request(descriptor: int) -> NoReturn:
 
 
 def run_warm(
-    connection: socket.socket, request: dict[str, Any], fds: list[int], user: User
-) -> NoReturn:
-    """Carry out a client's request, in a fork of the launcher (which is in the storage userns)."""
-    os.setsid()
+    connection: socket.socket,
+    request: dict[str, Any],
+    fds: list[int],
+    user: User,
+    orders: socket.socket | None,
+) -> None:
+    """Carry out a client's request, in a fork of the launcher (which is in the storage userns).
+
+    Returns only with *orders* (of a worker, see `launcher`), when the client was handed over to
+    another process; nothing of it is left here then.
+    """
+    from sandbox.cli.main import dispatch
+    from sandbox.engine.context import Context
+
     _become(request, fds)
-    _run_command(ClientLink(connection), request["argv"], user, in_storage=True)
+    link = ClientLink(connection)
+    context = Context.create(os.environ, user, link, in_storage=True)
+    context.orders = orders
+    _run(context, lambda context: dispatch(request["argv"], context))
+    os.chdir("/")
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    for target in (0, 1, 2):
+        os.dup2(null, target)
+    os.close(null)
 
 
 def rehearse(user: User) -> None:
@@ -106,6 +124,7 @@ def run_spare(wish: Wish, user: User, launcher: int) -> NoReturn:
         stack.close()
         os._exit(0)
     _run(context, carry_out)
+    os._exit(1)  # not reached: this one is nobody's worker
 
 
 def _become(request: dict[str, Any], fds: list[int]) -> None:
@@ -144,17 +163,17 @@ def _become_streams(streams: list[int], request: dict[str, Any]) -> None:
     sys.stderr = io.StringIO() if collect else open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
 
 
-def _run_command(
-    link: ClientLink, argv: list[str], user: User, *, in_storage: bool = False
-) -> NoReturn:
+def _run_command(link: ClientLink, argv: list[str], user: User) -> NoReturn:
     from sandbox.cli.main import dispatch
     from sandbox.engine.context import Context
 
-    context = Context.create(os.environ, user, link, in_storage=in_storage)
+    context = Context.create(os.environ, user, link, in_storage=False)
     _run(context, lambda context: dispatch(argv, context))
+    os._exit(1)  # not reached
 
 
-def _run(context: Context, carry_out: Callable[[Context], int]) -> NoReturn:
+def _run(context: Context, carry_out: Callable[[Context], int]) -> None:
+    """Exit with what the client is told; return only in a worker whose client is another's now."""
     link = context.link
     assert link is not None
     code = 125
@@ -191,7 +210,8 @@ def _run(context: Context, carry_out: Callable[[Context], int]) -> NoReturn:
         except (OSError, ValueError):
             pass
         link.finish(code)
-        os._exit(code & 0xFF)
+        if not link.handed_over or context.orders is None:
+            os._exit(code & 0xFF)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from sandbox import call, wire
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Protocol
+    from typing import Any, Protocol
 
     from sandbox.engine.spare import Wish
     from sandbox.linux.storage_userns import User
@@ -139,10 +139,13 @@ def _serve(listener: socket.socket, path: str, user: User) -> None:
     spares, worker = SpareMaker(os.path.dirname(path)), Worker()
     while time.monotonic() - last < _IDLE_SECONDS:
         wait = min(_CHECK_SECONDS, spares.due_in(), worker.due_in())
-        readable, _, _ = select.select([listener.fileno(), spares.fileno()], [], [], wait)
-        if spares.fileno() in readable:
+        watched: list[Any] = [listener, spares, *worker.busy]
+        readable, _, _ = select.select(watched, [], [], wait)
+        if spares in readable:
             spares.hear()
-        if listener.fileno() not in readable:
+        for orders in worker.busy.intersection(readable):
+            worker.hear(orders)
+        if listener not in readable:
             if wish := spares.due():
                 _fork_spare(wish, (listener, spares, worker), user)
             elif worker.due_in() <= 0:
@@ -158,16 +161,19 @@ def _serve(listener: socket.socket, path: str, user: User) -> None:
             if os.fork() == 0:
                 for ours in (listener, spares, worker):
                     ours.close()
-                _become_command(connection, user)
+                _be_command(connection, user)
 
 
 class Worker:
     """A process forked ahead, for the next command: its fork and first steps cost nobody's time.
 
-    It is made a moment after the last one was taken, so as not to be in that one's way.
+    It is made a moment after the last one was taken, so as not to be in that one's way. One whose
+    client was handed over to a spare has done nothing that stays: it takes the next one, and what
+    it looks at then is all its own already.
     """
 
     def __init__(self) -> None:
+        self.busy: set[socket.socket] = set()  # those that have not said what becomes of them
         self._orders: socket.socket | None = None
         self._due = time.monotonic()
 
@@ -191,30 +197,52 @@ class Worker:
         self._due = time.monotonic() + _WORKER_DELAY
         if orders is None:
             return False
-        with orders:
-            try:
-                socket.send_fds(orders, [b"client"], [connection.fileno()])
-                # It has to say so: one that was killed before it looked has not taken anybody.
-                return bool(orders.recv(1))
-            except OSError:
-                return False
+        try:
+            socket.send_fds(orders, [b"client"], [connection.fileno()])
+            # It has to say so: one that was killed before it looked has not taken anybody.
+            if orders.recv(1):
+                self.busy.add(orders)
+                return True
+        except OSError:
+            pass
+        orders.close()
+        return False
+
+    def hear(self, orders: socket.socket) -> None:
+        """Receive from one of `busy` that it is free again, or that it has become a command."""
+        self.busy.remove(orders)
+        try:
+            free = bool(orders.recv(1))
+        except OSError:
+            free = False
+        if free and self._orders is None:
+            self._orders = orders
+        else:
+            orders.close()
 
     def close(self) -> None:
-        if self._orders is not None:
-            self._orders.close()
+        for orders in (self._orders, *self.busy):
+            if orders is not None:
+                orders.close()
 
 
 def _be_worker(orders: socket.socket, user: User) -> None:
     from sandbox import command_process
 
     try:
+        os.setsid()
+        limits = call.limits()
         command_process.rehearse(user)
-        with orders:
+        while True:
             _, fds, _, _ = socket.recv_fds(orders, 16, 1)
             if not fds:
-                os._exit(0)  # the launcher has ended
+                os._exit(0)  # the launcher has ended, or has another one
             orders.send(b"t")
-        _become_command(socket.socket(fileno=fds[0]), user)
+            _carry_out(socket.socket(fileno=fds[0]), user, orders)
+            # It was handed over. What was lowered for it can't be raised again.
+            if call.limits() != limits:
+                os._exit(0)
+            orders.send(b"f")
     finally:
         os._exit(1)
 
@@ -229,21 +257,30 @@ def _fork_spare(wish: Wish, others: Sequence[Closeable], user: User) -> None:
         command_process.run_spare(wish, user, launcher)
 
 
-def _become_command(connection: socket.socket, user: User) -> None:
+def _be_command(connection: socket.socket, user: User) -> None:
+    try:
+        os.setsid()
+        _carry_out(connection, user, None)
+    finally:
+        os._exit(1)
+
+
+def _carry_out(connection: socket.socket, user: User, orders: socket.socket | None) -> None:
+    """Carry out a client's command; returns only when somebody else does."""
     from sandbox import command_process
     from sandbox.cli.commands import find
 
-    try:
-        request, fds = wire.receive_with_fds(connection, 4)
-        if len(fds) != 4:
-            os._exit(1)
-        found = find(request["argv"])
-        if found is not None and found[0] in _ON_HOST:
-            wire.send(connection, {"cold": True})
-            os._exit(0)
-        command_process.run_warm(connection, request, fds, user)
-    finally:
+    request, fds = wire.receive_with_fds(connection, 4)
+    if len(fds) != 4:
         os._exit(1)
+    found = find(request["argv"])
+    if found is not None and found[0] in _ON_HOST:
+        wire.send(connection, {"cold": True})
+        os._exit(0)
+    if orders is not None and (found is None or found[0] != "run"):
+        orders.close()  # only a run is ever handed over
+        orders = None
+    command_process.run_warm(connection, request, fds, user, orders)
 
 
 def _is_ours(path: str, inode: int) -> bool:

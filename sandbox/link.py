@@ -23,6 +23,7 @@ class ClientLink:
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
         self.finished = False
+        self.handed_over = False  # to another process, which tells it how it ends
         self.result: dict[str, Any] = {}  # goes with the exit code, for programs
 
     def relay_signals(self) -> None:
@@ -68,7 +69,7 @@ class ClientLink:
 
     def release(self, code: int) -> None:
         """Let the client go with *code*, while this process lives on (a detached container)."""
-        if not self.finished:
+        if not self.finished and not self.handed_over:
             self.finished = True
             if isinstance(sys.stderr, io.StringIO):  # for a program (`library`)
                 self.result["messages"] = sys.stderr.getvalue()

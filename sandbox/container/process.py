@@ -29,6 +29,7 @@ from sandbox.linux.syscalls import (
 
 _CLOSE_RANGE_CLOEXEC = 4
 _KEPT = 8 << 20  # bytes of a program that are read ahead
+_READ_AHEAD = 128 << 10  # what posix_fadvise(2) makes a FUSE file system read at the most
 _TIOCGPTPEER = 0x5441
 _TIOCSPTLCK = 0x40045431
 
@@ -123,7 +124,8 @@ def rehearse(plan: ProcessPlan) -> None:
         except OSError:
             continue
         with suppress(OSError):
-            os.posix_fadvise(program, 0, _KEPT, os.POSIX_FADV_WILLNEED)
+            for offset in range(0, min(os.fstat(program).st_size, _KEPT), _READ_AHEAD):
+                os.posix_fadvise(program, offset, _READ_AHEAD, os.POSIX_FADV_WILLNEED)
         os.close(program)
         return
 

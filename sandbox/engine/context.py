@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn
@@ -24,6 +25,7 @@ class Context:
     link: ClientLink | None = None
     in_storage: bool = False  # this process is in the storage user namespace
     debug: bool = field(default=False)
+    orders: socket.socket | None = None  # of a launcher's worker, until it is a command for good
 
     @classmethod
     def create(
@@ -43,6 +45,12 @@ class Context:
         if member is None or not storage_userns.join(member):
             storage_userns.enter(self.user, registry)
         self.in_storage = True
+
+    def stay(self) -> None:
+        """Be the process of this command to its end, and not the launcher's again."""
+        if self.orders is not None:
+            self.orders.close()
+            self.orders = None
 
     def run_cold(self) -> NoReturn:
         """Have the client carry out its command itself: this launcher is not the one for it."""

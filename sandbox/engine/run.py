@@ -48,6 +48,7 @@ def run(
     as soon as the command runs, and 0 returned to it. *recorded* is called when the container is on
     disk, before anything is forked. Raises SbxError; nothing is left behind then.
     """
+    context.stay()
     context.enter_storage()
     with ExitStack() as stack:
         containers = Containers(context.paths)
@@ -214,6 +215,8 @@ class Run:
             enforced=enforced(self.spec.limits, self.preparation.enforcement),
             not_enforced=self.preparation.enforcement.missing,
         )
+        if self.again is None:
+            spare.wish(self.spec, self.context)
 
     def _running(self) -> None:
         self._ran = True
@@ -227,7 +230,6 @@ class Run:
             print(self.spec.id, flush=True)
             if self.context.link is not None:
                 self.context.link.release(0)
-        spare.wish(self.spec, self.context)
 
     def _ended(self, outcome: Outcome) -> None:
         if not self._ran:

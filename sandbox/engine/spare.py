@@ -206,7 +206,7 @@ def hand_over(spec: ContainerSpec, context: Context) -> bool:
             with suppress(OSError):
                 connection.recv(1)  # the end of file: the container is on disk
     if taken:
-        link.finished = True
+        link.handed_over = True
     else:
         link.relay_signals()
     return taken

@@ -18,12 +18,16 @@ from sandbox.linux.descriptors import close_all_but
 from sandbox.linux.processes import exited
 from sandbox.linux.syscalls import PR_SET_PDEATHSIG, prctl, set_name
 
+# A container whose overlay is gone while it runs (somebody cut the connection) ends after this.
+_LAST_SECONDS = 1.0
+
 
 def run(config: Config | None, endpoint: socket.socket, supervisor: int) -> NoReturn:
     """Be the guard, in a process just forked; never returns.
 
     With a *config*, wait on *endpoint* for the FUSE descriptor and serve the overlay; without one
-    (the kernel's overlay) just live. *supervisor* is a pidfd of the supervisor.
+    (the kernel's overlay) just live. The end of *endpoint* is the guard's. *supervisor* is a pidfd
+    of the supervisor.
     """
     code = 1
     try:
@@ -31,15 +35,17 @@ def run(config: Config | None, endpoint: socket.socket, supervisor: int) -> NoRe
         if exited(supervisor):
             os._exit(1)  # it died before the line above
         _detach(endpoint)
-        if config is None:
-            endpoint.recv(1)
-        else:
+        if config is not None:
             from fuse_overlay import server
 
             server.preload()
             _, fds, _, _ = socket.recv_fds(endpoint, 16, 1)
             if fds:
                 server.serve(config, fds[0])
+                # The kernel is taking the container's namespaces apart, and would wait for the end
+                # of a process that is in its way on another processor.
+                endpoint.settimeout(_LAST_SECONDS)
+        endpoint.recv(1)
         code = 0
     finally:
         os._exit(code)

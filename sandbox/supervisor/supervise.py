@@ -116,6 +116,7 @@ class Supervision:
             self._delivered.set()
             await self._control_done.wait()
             self._let_client_go()
+            await self._reap_guard()
             nursery.cancel_scope.cancel()
         return self.outcome
 
@@ -387,23 +388,27 @@ class Supervision:
         # all in it are reaped.
         self.hooks.over()
         if self.started.guard is not None:
-            await self._end_guard(self.started.guard)
+            await self._end_guard()
         if self._denials is not None:
             self.outcome.denials = self._denials.summary()
         self.hooks.ended(self.outcome)
         self.ended.set()
 
-    async def _end_guard(self, guard: int) -> None:
-        """Wait until the overlay is unmounted and all of it is on disk; see to it if need be."""
+    async def _end_guard(self) -> None:
+        """Wait until all of the overlay is on disk, if anybody wants it; have the guard end."""
         self.started.resources.close()
         if self.hooks.changes_wanted:
             with trio.move_on_after(_UNMOUNT_SECONDS):
                 await self._guard_gone.wait()
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.started.guard_pidfd, signal.SIGKILL)
-        with trio.move_on_after(_UNMOUNT_SECONDS):
-            await self._guard_gone.wait()
-            os.waitpid(guard, 0)
+
+    async def _reap_guard(self) -> None:
+        """Wait for the guard's end: taking its memory apart takes a while."""
+        if self.started.guard is not None:
+            with trio.move_on_after(_UNMOUNT_SECONDS):
+                await self._guard_gone.wait()
+                os.waitpid(self.started.guard, 0)
 
 
 def _reap(pidfd: int) -> int:
