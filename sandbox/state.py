@@ -19,7 +19,7 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,16 +131,27 @@ class Containers:
             self.write_status(directory, status)
         return directory
 
-    def adopt(self, directory: Path, spec: ContainerSpec) -> Path:
-        """Make *directory*, of a spare, that of the container *spec*. Raises as `create`."""
+    def adopt(
+        self, directory: Path, spec: ContainerSpec, claimed: Callable[[], None] = lambda: None
+    ) -> Path:
+        """Make *directory*, of a spare, that of the container *spec*. Raises as `create`.
+
+        *claimed* is called when the name is its own and nothing but the writing is left.
+        """
         check_name(spec.name)
         make_private(self.names)
-        self.write_spec(directory, spec)
         for shared in (True, False):
             with self.lock(shared=shared):
-                if self._claim(spec, alone=not shared):
+                if not self._claim(spec, alone=not shared):
+                    continue
+                try:
+                    claimed()
+                    self.write_spec(directory, spec)
                     directory.rename(self.root / spec.id)
-                    break
+                except BaseException:
+                    self.release_name(spec)
+                    raise
+                break
         return self.root / spec.id
 
     def spares(self) -> Iterator[tuple[Path, Status]]:
@@ -174,14 +185,16 @@ class Containers:
             self.write_spec(container.directory, renamed)
             self.release_name(spec)
 
-    def release_name(self, spec: ContainerSpec) -> None:
-        """Let others have the name that *spec* has, if it is still this container's."""
+    def release_name(self, spec: ContainerSpec) -> bool:
+        """Let others have the name that *spec* has; False when it is not this container's."""
         link = self.names / spec.name
         try:
             if os.readlink(link) == spec.id:
                 link.unlink()
+                return True
         except OSError:
             pass
+        return False
 
     @contextmanager
     def lock(self, *, shared: bool) -> Iterator[None]:

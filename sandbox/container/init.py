@@ -103,9 +103,9 @@ def _inner(
         os.setresuid(uid, uid, uid)
         texts = _set_up(plan, root, sources)
         slave = _attach_stdio(plan, ends)
-        plan = _assigned(plan, ends, texts)
         if plan.process.init:
             run_below_reaper()
+        plan = _assigned(plan, ends, texts)
         process.execute(
             plan.process,
             listener=lambda fd: ends.channel.send({"step": "listening"}, (fd,)),

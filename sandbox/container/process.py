@@ -113,6 +113,7 @@ def rehearse(plan: ProcessPlan) -> None:
     until it writes to them), the overlay has been asked for the account and for the program, and
     the kernel keeps the latter's first megabytes.
     """
+    capabilities.drop_bounding(capabilities.mask(plan.capabilities))
     root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     with suppress(SbxError):
         find_account(root, plan.user)

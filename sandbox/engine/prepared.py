@@ -118,9 +118,12 @@ class Spare:
         with never_ran_codes():
             # Until it is written down what the container stands on, the taker keeps that in place.
             with self._taker:
-                directory = self._containers.adopt(self._directory, made.spec)
+                directory = self._containers.adopt(
+                    self._directory, made.spec, lambda: self._started.go(self._assignment)
+                )
             self._unused.pop_all()
-            return Run(made, self._started, directory, self._status, self._assignment).carry_out()
+            run = Run(made, self._started, directory, self._status, begun=True)
+            return run.carry_out()
 
     def _listen(self) -> None:
         self._address = address(self._context.paths.runtime, self._wish.key)

@@ -34,7 +34,8 @@ def throw_away(containers: Containers, directory: Path, spec: ContainerSpec) -> 
         directory.rename(trash)
     except FileNotFoundError:
         return None
-    containers.release_name(_renamed(trash) or spec)
+    if not containers.release_name(spec) and (renamed := _renamed(trash)):
+        containers.release_name(renamed)
     if spec.remove:
         remove_anonymous(spec, containers.paths)
     return trash

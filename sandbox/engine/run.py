@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sandbox.container.assignment import Assignment
 from sandbox.engine import spare
 from sandbox.engine.context import Context
 from sandbox.engine.enforcement import enforced
@@ -134,8 +133,9 @@ class Run:
         started: Started,
         directory: Path,
         status: Status,
-        assignment: Assignment | None = None,
         again: Again | None = None,
+        *,
+        begun: bool = False,
     ) -> None:
         self.spec = preparation.spec
         self.context = preparation.context
@@ -144,7 +144,7 @@ class Run:
         self.started = started
         self.directory = directory
         self.status = status
-        self.assignment = assignment
+        self.begun = begun
         self.again = again
         self._live: LiveContainer | None = None
         self._ran = False
@@ -194,13 +194,12 @@ class Run:
             explain=preparation.explain,
             changes_wanted=not spec.remove or preparation.step is not None,
         )
-        supervision = Supervision(
-            spec, self.started, self.context.link, log, hooks, self.assignment
-        )
+        supervision = Supervision(spec, self.started, self.context.link, log, hooks)
         supervision.input_once = not (self.again.before.spec if self.again else spec).detach
         supervision.feeds_input = self.again is None or self.again.feed
-        if self.assignment is not None:
-            supervision.go()
+        if self.begun:
+            supervision.begun = True
+            self._going()
         return trio.run(supervision.run, restrict_keyboard_interrupt_to_checkpoints=True)
 
     def _going(self) -> None:

@@ -10,12 +10,13 @@ import os
 import signal
 import socket
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
 from fuse_overlay.config import Config
+from sandbox.container.assignment import Assignment
 from sandbox.container.channel import Channel
 from sandbox.container.plan import ContainerPlan, FuseRoot
 from sandbox.errors import Unavailable
@@ -24,6 +25,7 @@ from sandbox.linux.cgroups import Cgroup
 from sandbox.linux.descriptors import close_all_but
 from sandbox.linux.processes import ProcessRef, forget_command_line
 from sandbox.linux.syscalls import CLONE_NEWPID, PR_SET_PDEATHSIG, prctl, set_name, unshare
+from sandbox.spec import to_json
 
 _PIPE_SIZE = 1 << 20
 _F_SETPIPE_SZ = 1031
@@ -43,6 +45,12 @@ class Started:
     stdout: int | None = None
     stderr: int | None = None
     resources: ExitStack = field(default_factory=ExitStack)
+
+    def go(self, assignment: Assignment | None = None) -> None:
+        """Give the init the word to go; *assignment* is for one that was prepared before."""
+        last = {} if assignment is None else {"assignment": to_json(assignment)}
+        with suppress(OSError):  # it has ended: who waits for it finds out why
+            self.channel.send({"step": "go", **last})
 
     def abandon(self) -> None:
         """End everything: the guard's death is that of the whole container."""
@@ -89,9 +97,6 @@ def start(
             _be_init(plan, theirs, mount_end, pipes, str(directory))
         theirs.close()
         overlay_end.close()
-        # The guard of a kernel overlay waits for the end of this socket.
-        if config is not None:
-            mount_end.close()
         for descriptor in (own_pidfd, *(pipes.theirs if pipes else ())):
             os.close(descriptor)
         init, namespaces = _accompany(outer, plan, ours, cgroup)
@@ -107,7 +112,7 @@ def start(
             stdout=pipes.stdout if pipes else None,
             stderr=pipes.stderr if pipes else None,
         )
-        started.resources.callback(mount_end.close)
+        started.resources.callback(mount_end.close)  # the guard waits for the end of this socket
         stack.pop_all()
         return started
 

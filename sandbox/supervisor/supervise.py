@@ -13,7 +13,6 @@ from typing import Any
 
 import trio
 
-from sandbox.container.assignment import Assignment
 from sandbox.container.channel import error_from
 from sandbox.errors import SbxError
 from sandbox.link import ClientLink
@@ -73,14 +72,13 @@ class Supervision:
     link: ClientLink | None
     log: LogFile | None
     hooks: Hooks
-    assignment: Assignment | None = None  # for a container that was prepared before
     outcome: Outcome = field(default_factory=Outcome)
     feeds_input: bool = True  # what is typed here goes in, where the spec has standard input open
+    begun: bool = False  # the init has been given the word to go already
     input_once: bool = True  # the end of input from one who attached is that of the container's
     ended: trio.Event = field(default_factory=trio.Event)
     _control_done: trio.Event = field(default_factory=trio.Event)
     _guard_gone: trio.Event = field(default_factory=trio.Event)
-    _went: bool = False
     _is_over: bool = False
     _output: int = 0
     _master: int | None = None
@@ -139,8 +137,9 @@ class Supervision:
         if fds:
             self._master = fds[0]
             copy_window_size(0, self._master)
-        if not self._went:
-            self.go()
+        if not self.begun:
+            self.started.go()
+            self.hooks.going()
         while True:
             message, fds = await self._from_init("listening")
             if message is None:
@@ -156,20 +155,6 @@ class Supervision:
         self._start_streams(nursery)
         if self.spec.limits.timeout is not None:
             nursery.start_soon(self._time_out, self.spec.limits.timeout)
-
-    def go(self) -> None:
-        """Give the word to go.
-
-        Before `run` for a container that was prepared: its init works while this process starts
-        its event loop.
-        """
-        self._went = True
-        last = {} if self.assignment is None else {"assignment": to_json(self.assignment)}
-        try:
-            self.started.channel.send({"step": "go", **last})
-        except OSError:
-            return  # it has ended: `run` finds out why
-        self.hooks.going()
 
     async def _from_init(self, step: str) -> tuple[dict[str, Any] | None, list[int]]:
         """Receive the init's message *step*; None at the end. Raises the error that it sent."""
