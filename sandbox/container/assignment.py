@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from sandbox.container.plan import ContainerPlan, TextFile
 from sandbox.linux.syscalls import sethostname
+from sandbox.spec import from_json, to_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,11 @@ class Assignment:
 def fits(prepared: ContainerPlan, wanted: ContainerPlan) -> bool:
     """True when a container made by *prepared* needs nothing but an assignment to be *wanted*."""
     return Assignment.of(wanted).applied(prepared) == wanted
+
+
+def rehearse(plan: ContainerPlan) -> None:
+    """Do what an assignment makes of *plan*, for nothing (`process.rehearse` tells what for)."""
+    from_json(Assignment, to_json(Assignment.of(plan))).applied(plan)
 
 
 def carry_out(assignment: Assignment, texts: dict[str, int]) -> None:

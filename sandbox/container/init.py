@@ -139,6 +139,7 @@ def _assigned(plan: ContainerPlan, ends: Endpoints, texts: dict[str, int]) -> Co
     """Wait for the word to go; return the plan with what came with it."""
     message, _, _ = ends.channel.wait_for("go", "rehearse")
     if message["step"] == "rehearse":
+        assignment.rehearse(plan)
         process.rehearse(plan.process)
         message, _, _ = ends.channel.wait_for("go")
     if "assignment" in message:

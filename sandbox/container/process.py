@@ -114,10 +114,13 @@ def rehearse(plan: ProcessPlan) -> None:
     the kernel keeps the latter's first megabytes.
     """
     capabilities.drop_bounding(capabilities.mask(plan.capabilities))
+    _reset_signals()
     root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     with suppress(SbxError):
-        find_account(root, plan.user)
+        _environment(plan, find_account(root, plan.user))
     os.close(root)
+    with suppress(SbxError):
+        _refuse_magic_links(plan.argv[0], dict(plan.env))
     for candidate in _candidates(plan.argv[0], dict(plan.env)):
         try:
             flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
