@@ -19,8 +19,9 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from sandbox import call, wire
 from sandbox.errors import SbxError
@@ -31,8 +32,7 @@ _CHUNK = 1 << 16
 _LAUNCHER_SECONDS = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Completed:
+class Completed(Struct, frozen=True):
     """What became of a command."""
 
     argv: tuple[str, ...]

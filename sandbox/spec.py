@@ -6,12 +6,10 @@ changes it later. Sizes are bytes, times are seconds.
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-import types
-import typing
-from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Struct
 
 MountType = Literal["bind", "tmpfs", "volume"]
 NetworkMode = Literal["none", "private", "host"]
@@ -20,8 +18,7 @@ OverlayDriver = Literal["fuse", "kernel"]
 CgroupsMode = Literal["enabled", "best-effort", "disabled"]
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class Mount(Struct, frozen=True):
     """A file system below the container's root that the user asked for."""
 
     type: MountType
@@ -33,8 +30,7 @@ class Mount:
     options: tuple[str, ...] = ()  # noexec, exec, …
 
 
-@dataclass(frozen=True, slots=True)
-class Port:
+class Port(Struct, frozen=True):
     """A published port: connections to host_ip:host_port reach container_port."""
 
     container_port: int
@@ -43,8 +39,7 @@ class Port:
     protocol: Literal["tcp", "udp"] = "tcp"
 
 
-@dataclass(frozen=True, slots=True)
-class Ulimit:
+class Ulimit(Struct, frozen=True):
     """A resource limit (getrlimit(2)); -1 is unlimited."""
 
     name: str  # nofile, nproc, core …
@@ -52,16 +47,14 @@ class Ulimit:
     hard: int
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
+class Device(Struct, frozen=True):
     """A host device that is bound into the container's /dev."""
 
     source: str
     target: str
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """What the container may use. None: not limited by sbx."""
 
     memory: int | None = None
@@ -80,8 +73,7 @@ class Limits:
     required: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Security:
+class Security(Struct, frozen=True):
     """What the container's processes may do."""
 
     capabilities: tuple[str, ...] = ()  # "CAP_CHOWN" …
@@ -93,8 +85,7 @@ class Security:
     masked_paths: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class ContainerSpec:
+class ContainerSpec(Struct, frozen=True):
     """Everything needed to run a container."""
 
     id: str  # 64 hex digits
@@ -136,53 +127,18 @@ T = TypeVar("T")
 
 
 def to_json(value: Any) -> Any:
-    """Return *value* (a spec or a part of one) as what `json.dumps` takes."""
-    if dataclasses.is_dataclass(value):
-        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, tuple | list):
-        return [to_json(item) for item in value]
-    return value
+    """Return *value* (a spec or a part of one) as what `json.dumps` takes.
+
+    Not as text: paths and variables may hold bytes that are no UTF-8 (os.fsdecode), which JSON by
+    the letter has no way to say.
+    """
+    return msgspec.to_builtins(value)
 
 
 def from_json(kind: type[T], value: Any) -> T:
     """Rebuild a spec of *kind* from what `to_json` returned.
 
     Fields it does not know are ignored (a newer sbx wrote them), missing ones get their default.
-    Raises TypeError or ValueError for anything that is not of *kind*'s shape.
+    Raises ValueError for anything that is not of *kind*'s shape.
     """
-    return typing.cast(T, _decode(kind, value))
-
-
-@functools.cache
-def _hints(kind: Any) -> dict[str, Any]:
-    """Return the types of a dataclass's fields; typing evaluates the annotations anew each time."""
-    hints = typing.get_type_hints(kind)
-    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
-
-
-def _decode(kind: Any, value: Any) -> Any:
-    origin = typing.get_origin(kind)
-    if dataclasses.is_dataclass(kind):
-        hints = _hints(typing.cast(Any, kind))
-        if not isinstance(value, dict):
-            raise TypeError(f"{kind} expects an object, not {value!r}")
-        decoded = {key: _decode(hints[key], item) for key, item in value.items() if key in hints}
-        return typing.cast(Any, kind)(**decoded)
-    if origin is tuple:
-        arguments = typing.get_args(kind)
-        if len(arguments) == 2 and arguments[1] is Ellipsis:
-            return tuple(_decode(arguments[0], item) for item in value)
-        return tuple(_decode(a, item) for a, item in zip(arguments, value, strict=True))
-    if origin in (typing.Union, types.UnionType):
-        if value is None:
-            return None
-        return _decode(next(a for a in typing.get_args(kind) if a is not type(None)), value)
-    if origin is Literal:
-        if value not in typing.get_args(kind):
-            raise ValueError(f"{value!r} is not one of {typing.get_args(kind)}")
-        return value
-    if kind is float and isinstance(value, int):
-        return float(value)
-    if not isinstance(value, kind):
-        raise TypeError(f"expected {kind}, not {value!r}")
-    return value
+    return msgspec.convert(value, kind)

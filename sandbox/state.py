@@ -14,16 +14,16 @@ was made before anybody asked for it; what a crash left of it goes with the next
 
 from __future__ import annotations
 
-import dataclasses
 import fcntl
 import json
 import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from msgspec import Struct, structs
 
 from sandbox.errors import Conflict, InvalidSpec, NotFound
 from sandbox.linux.processes import ProcessRef
@@ -38,8 +38,7 @@ SPARE = "spare-"
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 
 
-@dataclass(frozen=True, slots=True)
-class Denial:
+class Denial(Struct, frozen=True):
     """A system call that seccomp denied: recorded by --explain."""
 
     syscall: str
@@ -48,8 +47,7 @@ class Denial:
     count: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(Struct, frozen=True):
     """What a container is doing."""
 
     phase: Phase = "created"
@@ -70,8 +68,7 @@ class Status:
     denials: tuple[Denial, ...] = ()  # counted with --explain alone
 
 
-@dataclass(frozen=True, slots=True)
-class Container:
+class Container(Struct, frozen=True):
     """A container as found on disk."""
 
     directory: Path
@@ -180,7 +177,7 @@ class Containers:
             spec = self.load(container.spec.id).spec
             if spec.name == name:
                 raise Conflict(f"container {name} has this name already")
-            renamed = dataclasses.replace(spec, name=name)
+            renamed = structs.replace(spec, name=name)
             self._claim(renamed, alone=True)
             self.write_spec(container.directory, renamed)
             self.release_name(spec)
@@ -249,7 +246,7 @@ class Containers:
     def update_status(self, directory: Path, **changes: Any) -> Status:
         """Change some fields. Only the container's supervisor (or, when that is dead, the holder of
         the reconcile lock) may call this."""
-        status = dataclasses.replace(self.read_status(directory), **changes)
+        status = structs.replace(self.read_status(directory), **changes)
         self.write_status(directory, status)
         return status
 

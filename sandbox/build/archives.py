@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from sandbox.build.errors import BuildError
 from sandbox.build.layer_writer import Attributes, LayerWriter

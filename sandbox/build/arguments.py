@@ -6,7 +6,9 @@ https://docs.docker.com/reference/dockerfile/#arg
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from sandbox.build.errors import InstructionError
 from sandbox.build.instructions import Instruction
@@ -29,8 +31,7 @@ def platform_arguments(build: Platform, target: Platform) -> dict[str, str]:
     return found
 
 
-@dataclass(slots=True)
-class BuildArguments:
+class BuildArguments(Struct):
     """What --build-arg gave, and what ARGs before the first FROM make of it."""
 
     given: Mapping[str, str]

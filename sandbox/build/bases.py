@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from sandbox.build.errors import BuildError
 from sandbox.build.layers import Layer
@@ -23,8 +24,7 @@ def scratch_state(platform: Platform) -> StageState:
     return StageState(platform, config=ImageConfig(env=(("PATH", PATH),), workdir="/"))
 
 
-@dataclass(slots=True)
-class Bases:
+class Bases(Struct):
     """Images by their references, each looked up once."""
 
     store: Store

@@ -7,7 +7,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from sandbox.build import image_writer
 from sandbox.build.arguments import BuildArguments, platform_arguments
@@ -46,8 +47,7 @@ from sandbox.linux.syscalls import set_name
 _FORGOTTEN_AFTER = 30 * 86400.0  # seconds without use
 
 
-@dataclass(frozen=True, slots=True)
-class Built:
+class Built(Struct, frozen=True):
     """What came of a build."""
 
     image_id: str  # "" when no image was asked for

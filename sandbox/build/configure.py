@@ -5,10 +5,11 @@ https://docs.docker.com/reference/dockerfile/
 
 from __future__ import annotations
 
-import dataclasses
 import posixpath
 import re
 from collections.abc import Callable, Mapping
+
+from msgspec import Struct, structs
 
 from sandbox.build.errors import InstructionError
 from sandbox.build.flags import Flags
@@ -28,8 +29,7 @@ _NANOSECONDS |= {"m": 60 * 10**9, "h": 3600 * 10**9}
 _LEAST_INTERVAL = 10**6  # nanoseconds: what docker asks of a health check
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Words:
+class Words(Struct, frozen=True):
     """Expands an instruction's words with the variables before it."""
 
     instruction: Instruction
@@ -83,7 +83,7 @@ def _env(state: StageState, words: Words) -> StageState:
         if "=" in name:
             raise words.wrong(f"invalid variable name: {name!r}")
         config = with_env(config, name, value)
-    return dataclasses.replace(state, config=config)
+    return structs.replace(state, config=config)
 
 
 def _label(state: StageState, words: Words) -> StageState:
@@ -143,7 +143,7 @@ def _command(state: StageState, words: Words) -> tuple[str, ...]:
 
 def _cmd(state: StageState, words: Words) -> StageState:
     changed = state.with_config(cmd=_command(state, words))
-    return dataclasses.replace(changed, cmd_is_own=True)
+    return structs.replace(changed, cmd_is_own=True)
 
 
 def _entrypoint(state: StageState, words: Words) -> StageState:
@@ -161,7 +161,7 @@ def _shell(state: StageState, words: Words) -> StageState:
 
 
 def _maintainer(state: StageState, words: Words) -> StageState:
-    return dataclasses.replace(state, author=" ".join(words.instruction.values))
+    return structs.replace(state, author=" ".join(words.instruction.values))
 
 
 def _onbuild(state: StageState, words: Words) -> StageState:

@@ -9,8 +9,9 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from sandbox.build.archives import is_archive, starts_as_archive, tar_chunks
 from sandbox.build.downloads import clone, download, is_git, is_url
@@ -32,8 +33,7 @@ _DEFAULT_NAMES = ("Dockerfile", "dockerfile", "Containerfile")
 __all__ = ["BuildContext", "is_archive", "open_context"]
 
 
-@dataclass(frozen=True, slots=True)
-class BuildContext:
+class BuildContext(Struct, frozen=True):
     """Where a build's files come from."""
 
     directory: str

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from sandbox.build.accounts import find_owner
 from sandbox.build.cache import key_of

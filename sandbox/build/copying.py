@@ -7,7 +7,9 @@ import os
 import posixpath
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from sandbox.build.accounts import find_owner
 from sandbox.build.archives import Archive, open_archive
@@ -20,16 +22,14 @@ from sandbox.build.tree import Node, Tree
 from sandbox.image.content import CHUNK
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(Struct, frozen=True):
     """A here-document as a source."""
 
     name: str
     content: str
 
 
-@dataclass(frozen=True, slots=True)
-class Copy:
+class Copy(Struct, frozen=True):
     """A COPY or ADD with all its words expanded."""
 
     sources: tuple[str, ...]  # paths and patterns in the tree

@@ -8,10 +8,11 @@ import posixpath
 import re
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+from msgspec import Struct
 
 from sandbox.build.errors import BuildError
 
@@ -21,8 +22,7 @@ _CHECKSUM = re.compile("sha256:[0-9a-f]{64}")
 _SECONDS = 60.0  # without a byte
 
 
-@dataclass(frozen=True, slots=True)
-class Remote:
+class Remote(Struct, frozen=True):
     """A remote source of ADD."""
 
     url: str

@@ -11,7 +11,8 @@ import os
 import posixpath
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from sandbox.build.errors import BuildError
 from sandbox.build.tree import Node, Tree, resolve
@@ -23,8 +24,7 @@ _MOST_LINKS = 40
 _SECOND = 10**9
 
 
-@dataclass(frozen=True, slots=True)
-class Attributes:
+class Attributes(Struct, frozen=True):
     """What a file of the layer is given."""
 
     mode: int  # permission bits

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from sandbox.image.descriptor import Descriptor
 
@@ -11,8 +12,7 @@ from sandbox.image.descriptor import Descriptor
 EMPTY_DIFF_ID = "sha256:" + hashlib.sha256(bytes(1024)).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(Struct, frozen=True):
     """A stored layer."""
 
     diff_id: str

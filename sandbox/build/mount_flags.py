@@ -8,8 +8,9 @@ from __future__ import annotations
 import csv
 import posixpath
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Literal, cast
+
+from msgspec import Struct
 
 from sandbox.build.errors import InstructionError
 from sandbox.build.flags import Flags
@@ -32,8 +33,7 @@ _OTHER_NAMES = {"dst": "target", "destination": "target", "src": "source", "ro":
 _BOOLEAN = {"true": True, "1": True, "false": False, "0": False, "": True}
 
 
-@dataclass(frozen=True, slots=True)
-class RunMount:
+class RunMount(Struct, frozen=True):
     """One mount of a RUN, expanded."""
 
     type: Type

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Literal, cast
+
+from msgspec import Struct, field
 
 from sandbox.build.errors import BuildError
 from sandbox.errors import UsageError
@@ -19,8 +20,7 @@ Shown = Literal["auto", "plain", "tty", "quiet"]
 _MOST_SECRET = 500 << 10  # bytes, as BuildKit
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(Struct, frozen=True):
     """One --output."""
 
     type: OutputType = "image"
@@ -28,8 +28,7 @@ class Output:
     names: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class BuildOptions:
+class BuildOptions(Struct, frozen=True):
     """The options of `sbx build`."""
 
     context: str

@@ -8,7 +8,8 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from sandbox.build.errors import BuildError
 
@@ -103,8 +104,7 @@ def _class_member(pattern: str, at: int, wrong: PatternError) -> tuple[str, int]
     return pattern[at], at + 1
 
 
-@dataclass(frozen=True, slots=True)
-class _Rule:
+class _Rule(Struct, frozen=True):
     regex: re.Pattern[str]
     excludes: bool  # False: an exception ("!")
     parts: tuple[re.Pattern[str] | None, ...]  # of the pattern's components; None is `**`

@@ -6,8 +6,9 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from sandbox.build.cache import StepCache
 from sandbox.build.layers import EMPTY_DIFF_ID, Layer
@@ -19,8 +20,7 @@ from sandbox.linux.trees import remove_tree
 from sandbox.paths import Paths
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """Whose build it is; the same for all its steps."""
 
     paths: Paths
@@ -43,8 +43,7 @@ class Place:
         return self.now if self.epoch is None else float(self.epoch)
 
 
-@dataclass(frozen=True, slots=True)
-class TreeSource:
+class TreeSource(Struct, frozen=True):
     """A tree that a step reads: layers, or a directory."""
 
     lower: tuple[str, ...] = ()  # topmost first
@@ -66,8 +65,7 @@ class TreeSource:
             os.chdir("/")
 
 
-@dataclass(frozen=True, slots=True)
-class Stepped:
+class Stepped(Struct, frozen=True):
     """What a step came to: a layer, none where nothing changed, and whether it was known."""
 
     key: str

@@ -7,9 +7,10 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from sandbox.build.copying import Copy, copy_layer
 from sandbox.build.errors import BuildError
@@ -29,16 +30,14 @@ if TYPE_CHECKING:
     from sandbox.build.run_step import Run
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
+class Given(Struct, frozen=True):
     """What --secret and --ssh gave, by id."""
 
     secrets: Mapping[str, bytes] = field(default_factory=dict)
     sockets: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class Prepared:
+class Prepared(Struct):
     """What the container gets."""
 
     mounts: tuple[Mount, ...] = ()

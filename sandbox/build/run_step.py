@@ -6,13 +6,13 @@ and the layer of what it left in the overlay's upper directory.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import secrets
 import socket
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct, structs
 
 from sandbox.build.cache import key_of
 from sandbox.build.copying import Copy, digest_of
@@ -42,8 +42,7 @@ _PROFILE = "build"
 _HOSTNAME = "build"  # the same for every build, as programs write it into files
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(Struct, frozen=True):
     """A RUN with all its words expanded."""
 
     argv: tuple[str, ...]
@@ -60,8 +59,7 @@ class Run:
     extra_hosts: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Ran:
+class Ran(Struct, frozen=True):
     """How it ended."""
 
     exit_code: int
@@ -106,7 +104,7 @@ def run_step(place: Place, step: Run, given: Given) -> Ran:
         with ExitStack() as stack:
             prepared = prepare(step, store, place, given, stack)
             lower = step.lower or (_nothing(out),)
-            spec = _spec(dataclasses.replace(step, lower=lower), place, prepared.mounts)
+            spec = _spec(structs.replace(step, lower=lower), place, prepared.mounts)
             files = prepared.files
             ours, theirs = socket.socketpair()
             stack.enter_context(theirs)
@@ -163,7 +161,7 @@ def _spec(step: Run, place: Place, mounts: tuple[object, ...]) -> ContainerSpec:
     )
     spec = resolve(options, profile, image, identity)
     env = {"PATH": PATH, **dict(step.env)}
-    return dataclasses.replace(spec, env=tuple(env.items()))
+    return structs.replace(spec, env=tuple(env.items()))
 
 
 def commit_step(place: Place, ran: Ran, lower: tuple[str, ...], key: str) -> Layer:

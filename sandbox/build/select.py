@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from sandbox.build.errors import BuildError
 from sandbox.build.patterns import IgnoreRules, compile_pattern, has_wildcards
 from sandbox.build.tree import Node, Tree, join, resolve
 
 
-@dataclass(frozen=True, slots=True)
-class Selected:
+class Selected(Struct, frozen=True):
     """A file that is copied. *name* is where it goes below the source's own place, "" for that."""
 
     source: Source
@@ -20,8 +21,7 @@ class Selected:
     node: Node
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """One source after its wildcards were expanded."""
 
     given: str  # as the Dockerfile has it

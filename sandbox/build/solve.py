@@ -6,13 +6,12 @@ A stage waits where it needs another one. Everything that takes time happens in 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
 import trio
+from msgspec import Struct, structs
 
 from sandbox.build.arguments import BuildArguments
 from sandbox.build.bases import scratch_state
@@ -45,8 +44,7 @@ _FILE_STEPS = ("RUN", "COPY", "ADD", "WORKDIR")
 _SCRIPTS = "/dev/pipes"  # where BuildKit puts here-documents that are executed
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Struct, frozen=True):
     """All that the build of one target depends on."""
 
     stages: Sequence[Stage]
@@ -96,7 +94,7 @@ class Solver:
     async def _begin(self, stage: Stage) -> StageState:
         if stage.base_stage is not None:
             state = await self.state_of(stage.base_stage)
-            return dataclasses.replace(state, cmd_is_own=False)
+            return structs.replace(state, cmd_is_own=False)
         if stage.base == SCRATCH:
             return scratch_state(self.problem.platform)
         return self.problem.images[stage.base]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field, structs
 
 from sandbox.build.layers import Layer, chain_id
 from sandbox.image.config import ImageConfig, format_time
@@ -20,8 +20,7 @@ PROXIES = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class StageState:
+class StageState(Struct, frozen=True):
     """A stage at some instruction. Each instruction gives a new state."""
 
     platform: Platform
@@ -44,7 +43,7 @@ class StageState:
         return given | dict(self.config.env)
 
     def with_config(self, **changes: Any) -> StageState:
-        return dataclasses.replace(self, config=dataclasses.replace(self.config, **changes))
+        return structs.replace(self, config=structs.replace(self.config, **changes))
 
     def noted(self, created_by: str, moment: float, layer: Layer | None, key: str) -> StageState:
         """Return the state with one more entry of history and, with *layer*, one more layer."""
@@ -54,7 +53,7 @@ class StageState:
         if layer is None:
             entry["empty_layer"] = True
         layers = self.layers if layer is None else (*self.layers, layer)
-        return dataclasses.replace(self, layers=layers, history=(*self.history, entry))
+        return structs.replace(self, layers=layers, history=(*self.history, entry))
 
 
 # An image's history names the keys of its steps, so that another machine finds them in there

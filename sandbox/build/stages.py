@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from sandbox.build.arguments import BuildArguments
 from sandbox.build.errors import BuildError, InstructionError
@@ -17,8 +18,7 @@ SCRATCH = "scratch"
 _NAME = re.compile("[a-z][a-z0-9-_.]*")
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(Struct, frozen=True):
     """One stage."""
 
     number: int

@@ -11,8 +11,9 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from fuse_overlay import whiteout
 from fuse_overlay.ownership import overridden
@@ -32,8 +33,7 @@ _RESOLVE = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
 _MOST_LINKS = 40  # as the kernel
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(Struct, frozen=True):
     """A file of a tree."""
 
     path: str  # from the tree's root, without a leading slash; "" for the root

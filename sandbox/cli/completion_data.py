@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from sandbox.cli.parser import Command, Option
 
@@ -17,8 +18,7 @@ SOURCES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Completed:
+class Completed(Struct, frozen=True):
     """A command under one of its names."""
 
     name: str  # "run", "container run"

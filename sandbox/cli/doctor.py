@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import sys
 from collections.abc import Sequence
+
+from msgspec import structs
 
 from sandbox.cli.formatting import FORMAT, Listing, print_listing
 from sandbox.cli.parser import Arguments, Command, Example, Option
@@ -39,7 +40,7 @@ def run(arguments: Arguments, context: Context) -> int:
 
 
 def _row(check: Check) -> dict[str, str]:
-    return {key.capitalize(): value for key, value in dataclasses.asdict(check).items()}
+    return {key.capitalize(): value for key, value in structs.asdict(check).items()}
 
 
 def _print(checks: Sequence[Check], context: Context) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from sandbox.cli.parser import Option
 
@@ -35,8 +36,7 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _SIMPLE_TEMPLATE = re.compile(r"(?:\{\{\.[A-Za-z]+\}\}(?:\\t|\t)?)+")
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(Struct, frozen=True):
     """What a listing can show: the heading of each field, and the fields shown by default."""
 
     headings: Mapping[str, Any]

@@ -11,8 +11,9 @@ argparse would do, but importing it and building a parser costs as much as the r
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from msgspec import Struct
 
 from sandbox.errors import UsageError
 
@@ -29,8 +30,7 @@ _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(Struct, frozen=True):
     """One option: `-s, --name METAVAR  help`."""
 
     name: str
@@ -48,16 +48,14 @@ class Option:
         return f"-{self.short}, --{self.name}" if self.short else f"--{self.name}"
 
 
-@dataclass(frozen=True, slots=True)
-class Example:
+class Example(Struct, frozen=True):
     """A command line worth showing, and what it does."""
 
     line: str
     meaning: str
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(Struct, frozen=True):
     """A command: its options, how many arguments it takes, and what it does."""
 
     name: str  # "rm", "profile ls"
@@ -78,8 +76,7 @@ class Command:
         return " ".join(part for part in parts if part)
 
 
-@dataclass(frozen=True, slots=True)
-class Arguments:
+class Arguments(Struct, frozen=True):
     """A command line after parsing: what was given, by the options' long names."""
 
     given: dict[str, tuple[str, ...]]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from sandbox.errors import InvalidSpec
 from sandbox.linux.syscalls import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
@@ -13,8 +14,7 @@ _MAX_SIZE = 4 << 20
 _MOST_DIGITS = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(Struct, frozen=True):
     """Ids inside the container, the supplementary groups and the home directory."""
 
     uid: int

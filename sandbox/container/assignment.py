@@ -6,17 +6,16 @@ missing. All but the things here must be what the asker's own plan says (`fits`)
 
 from __future__ import annotations
 
-import dataclasses
 import os
-from dataclasses import dataclass
+
+from msgspec import Struct, structs
 
 from sandbox.container.plan import ContainerPlan, TextFile
 from sandbox.linux.syscalls import sethostname
 from sandbox.spec import from_json, to_json
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
+class Assignment(Struct, frozen=True):
     """The differences between two plans that an init can still make good."""
 
     argv: tuple[str, ...]
@@ -36,16 +35,16 @@ class Assignment:
     def applied(self, plan: ContainerPlan) -> ContainerPlan:
         """Return *plan* with these differences made."""
         texts = dict(self.files)
-        return dataclasses.replace(
+        return structs.replace(
             plan,
             hostname=self.hostname,
             steps=tuple(
-                dataclasses.replace(s, content=texts.get(s.target, s.content))
+                structs.replace(s, content=texts.get(s.target, s.content))
                 if isinstance(s, TextFile)
                 else s
                 for s in plan.steps
             ),
-            process=dataclasses.replace(
+            process=structs.replace(
                 plan.process, argv=self.argv, env=self.env, cwd=self.cwd, user=self.user
             ),
         )

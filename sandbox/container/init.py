@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
 from typing import NoReturn
+
+from msgspec import Struct
 
 from sandbox.container import assignment, mounting, process
 from sandbox.container.channel import Channel
@@ -38,8 +39,7 @@ from sandbox.linux.syscalls import (
 from sandbox.spec import from_json
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoints:
+class Endpoints(Struct, frozen=True):
     """What the init inherits from the supervisor."""
 
     channel: Channel

@@ -7,7 +7,7 @@ so a symbolic link in an image leads nowhere else.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from sandbox.linux.idmap import Map
 from sandbox.spec import Ulimit
@@ -15,8 +15,7 @@ from sandbox.spec import Ulimit
 Option = tuple[str, str | None]
 
 
-@dataclass(frozen=True, slots=True)
-class FuseRoot:
+class FuseRoot(Struct, frozen=True):
     """The root is served by the overlay server: mount FUSE and hand it the descriptor."""
 
     readonly: bool = False
@@ -25,8 +24,7 @@ class FuseRoot:
         return f"root: fuse overlay{' (read-only)' if self.readonly else ''}"
 
 
-@dataclass(frozen=True, slots=True)
-class KernelOverlayRoot:
+class KernelOverlayRoot(Struct, frozen=True):
     """The root is the kernel's overlayfs (overlayfs.rst)."""
 
     lower: tuple[str, ...]
@@ -41,8 +39,7 @@ class KernelOverlayRoot:
 Root = FuseRoot | KernelOverlayRoot
 
 
-@dataclass(frozen=True, slots=True)
-class NewMount:
+class NewMount(Struct, frozen=True):
     """A new file system of the kernel's: proc, sysfs, tmpfs, devpts, mqueue, cgroup2."""
 
     fstype: str
@@ -57,8 +54,7 @@ class NewMount:
         return f"{self.fstype} on {self.target} ({options or 'defaults'})"
 
 
-@dataclass(frozen=True, slots=True)
-class BindMount:
+class BindMount(Struct, frozen=True):
     """A host file or directory, with what is mounted below it."""
 
     source: str
@@ -71,8 +67,7 @@ class BindMount:
         return f"bind {self.source} on {self.target} ({'ro' if self.readonly else 'rw'})"
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceMount:
+class DeviceMount(Struct, frozen=True):
     """A host device node bound into /dev; its numbers are checked on the descriptor."""
 
     source: str
@@ -83,8 +78,7 @@ class DeviceMount:
         return f"device {self.source} on {self.target}"
 
 
-@dataclass(frozen=True, slots=True)
-class Symlink:
+class Symlink(Struct, frozen=True):
     """A symbolic link in a file system of ours (/dev)."""
 
     target: str
@@ -94,8 +88,7 @@ class Symlink:
         return f"link {self.target} -> {self.to}"
 
 
-@dataclass(frozen=True, slots=True)
-class TextFile:
+class TextFile(Struct, frozen=True):
     """A small file (/etc/hosts …) bound from a tmpfs, so that no host path shows in mountinfo."""
 
     target: str
@@ -108,8 +101,7 @@ class TextFile:
         return f"file {self.target} ({len(self.content)} bytes)"
 
 
-@dataclass(frozen=True, slots=True)
-class Masked:
+class Masked(Struct, frozen=True):
     """A path of /proc or /sys that is hidden: /dev/null over a file, else an empty tmpfs."""
 
     target: str
@@ -118,8 +110,7 @@ class Masked:
         return f"masked {self.target}"
 
 
-@dataclass(frozen=True, slots=True)
-class ReadOnly:
+class ReadOnly(Struct, frozen=True):
     """A path of /proc or /sys that is bound onto itself read-only."""
 
     target: str
@@ -131,8 +122,7 @@ class ReadOnly:
 Step = NewMount | BindMount | DeviceMount | Symlink | TextFile | Masked | ReadOnly
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessPlan:
+class ProcessPlan(Struct, frozen=True):
     """The command and all that is set before it is executed."""
 
     argv: tuple[str, ...]
@@ -159,8 +149,7 @@ class ProcessPlan:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class ContainerPlan:
+class ContainerPlan(Struct, frozen=True):
     """All of it, from the user namespace to the command."""
 
     root: Root

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Literal
+
+from msgspec import Struct, field
 
 from sandbox.doctor.distribution import Distribution
 from sandbox.paths import Paths
@@ -14,8 +15,7 @@ from sandbox.paths import Paths
 State = Literal["ok", "warn", "fail"]
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(Struct, frozen=True):
     """One thing that sbx needs or can use."""
 
     name: str
@@ -25,8 +25,7 @@ class Check:
     mend: str = ""  # commands for a shell, one per line; "" when there is nothing to do
 
 
-@dataclass(frozen=True, slots=True)
-class Host:
+class Host(Struct, frozen=True):
     """The machine and the user as the checks see them."""
 
     paths: Paths

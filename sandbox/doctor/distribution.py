@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 _INSTALL = {
     "debian": "sudo apt-get install {}",
@@ -28,8 +29,7 @@ _BOOT = {
 _LIKE = {"rhel": "fedora", "centos": "fedora", "ubuntu": "debian"}
 
 
-@dataclass(frozen=True, slots=True)
-class Distribution:
+class Distribution(Struct, frozen=True):
     """A distribution by its family: debian, fedora, arch or "" for any other."""
 
     family: str

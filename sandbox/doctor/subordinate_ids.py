@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from sandbox.doctor.check import Check, Host
 from sandbox.doctor.trial import attempt
@@ -48,8 +49,7 @@ def _grant(host: Host, counts: list[int]) -> str:
     return f"sudo usermod {' '.join(options)} {host.user}"
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """A line of subuid(5)."""
 
     owner: str

@@ -10,7 +10,8 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from sandbox.errors import InvalidSpec, SbxError, Unavailable
 from sandbox.image.content import CHUNK
@@ -33,8 +34,7 @@ _FORGET_MACHINE = '--customize-hook=rm -f "$1/etc/hostname" "$1/etc/resolv.conf"
 _PATIENCE = 10.0  # seconds that it gets to clean up
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """What to make."""
 
     reference: str  # "debian:bookworm", "debian:bookworm-slim"

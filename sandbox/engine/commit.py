@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 from collections.abc import Iterable
 from contextlib import ExitStack
+
+from msgspec import structs
 
 from sandbox.engine.pause import paused
 from sandbox.engine.uppers import refuse_host, upper_of
@@ -65,7 +66,7 @@ def _config(spec: ContainerSpec, image: ImageConfig) -> ImageConfig:
     entrypoint = image.entrypoint or ()
     same = spec.argv[: len(entrypoint)] == entrypoint
     published = (f"{port.container_port}/{port.protocol}" for port in spec.ports)
-    return dataclasses.replace(
+    return structs.replace(
         config,
         entrypoint=image.entrypoint if same else None,
         cmd=(spec.argv[len(entrypoint) :] if same else spec.argv) or None,

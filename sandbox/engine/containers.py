@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import json
 import os
@@ -10,6 +9,8 @@ import signal
 import socket
 from pathlib import Path
 from typing import Any
+
+from msgspec import structs
 
 from sandbox import call
 from sandbox.engine.context import Context
@@ -69,8 +70,8 @@ def with_denials(container: Container, context: Context) -> Container:
         denials = tuple(from_json(Denial, denial) for denial in answer.get("denials", ()))
     except (TypeError, ValueError):
         return container
-    status = dataclasses.replace(container.status, denials=denials)
-    return dataclasses.replace(container, status=status)
+    status = structs.replace(container.status, denials=denials)
+    return structs.replace(container, status=status)
 
 
 def stop(
@@ -152,7 +153,7 @@ def update(container: Container, changes: dict[str, Any], context: Context) -> N
     with containers.lock(shared=False):
         spec = containers.load(container.spec.id).spec
         limits = changed(spec.limits, changes)
-        containers.write_spec(container.directory, dataclasses.replace(spec, limits=limits))
+        containers.write_spec(container.directory, structs.replace(spec, limits=limits))
 
 
 def processes(container: Container, context: Context) -> list[int]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import NoReturn
+
+from msgspec import Struct, field
 
 from sandbox.link import ClientLink
 from sandbox.linux import storage_userns
@@ -15,8 +16,7 @@ from sandbox.linux.storage_userns import User
 from sandbox.paths import Paths, make_private
 
 
-@dataclass(slots=True)
-class Context:
+class Context(Struct):
     """One command's surroundings."""
 
     paths: Paths

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
-from dataclasses import dataclass
+
+from msgspec import Struct, structs
 
 from sandbox.container.build_plan import process_plan
 from sandbox.container.plan import ProcessPlan
@@ -19,8 +19,7 @@ from sandbox.supervisor.join import Joined, join
 from sandbox.supervisor.start import Started
 
 
-@dataclass(frozen=True, slots=True)
-class ExecOptions:
+class ExecOptions(Struct, frozen=True):
     """What was asked for; the rest is as in the container's own command."""
 
     argv: tuple[str, ...]
@@ -64,8 +63,8 @@ def _plan(container: Container, options: ExecOptions, context: Context) -> Proce
     ]
     single_uid = idmap.total(maps[0]) == 1
     first_ids = idmap.first(maps[0]), idmap.first(maps[1])
-    spec = dataclasses.replace(
-        spec, security=dataclasses.replace(spec.security, explain=False), limits=spec.limits
+    spec = structs.replace(
+        spec, security=structs.replace(spec.security, explain=False), limits=spec.limits
     )
     plan = process_plan(
         spec,
@@ -78,7 +77,7 @@ def _plan(container: Container, options: ExecOptions, context: Context) -> Proce
     environment = {**dict(spec.env), **dict(options.env)}
     if options.tty:
         environment.setdefault("TERM", "xterm")
-    return dataclasses.replace(
+    return structs.replace(
         plan,
         first_ids=first_ids,
         argv=options.argv,
@@ -101,7 +100,7 @@ def _supervise(container: Container, options: ExecOptions, context: Context, joi
 
     from sandbox.supervisor.supervise import Hooks, Supervision
 
-    spec = dataclasses.replace(
+    spec = structs.replace(
         container.spec,
         tty=options.tty,
         interactive=options.interactive,

@@ -8,9 +8,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
+
+from msgspec import structs
 
 from sandbox.engine.usage import usage
 from sandbox.errors import SbxError
@@ -103,7 +104,7 @@ class LiveContainer:
                     hint="start it anew with these limits, so that it gets the controllers",
                 )
             self._containers.write_spec(
-                self._containers.root / self._id, dataclasses.replace(spec, limits=limits)
+                self._containers.root / self._id, structs.replace(spec, limits=limits)
             )
         now = dict(self._status.enforced) | enforced
         self._status = self._set_status(enforced=tuple(now.items()))
@@ -112,7 +113,7 @@ class LiveContainer:
 def changed(limits: Limits, changes: dict[str, Any]) -> Limits:
     """Return *limits* with *changes*, which are asked for from now on. Raises InvalidSpec."""
     required = tuple(dict.fromkeys((*limits.required, *changes)))
-    limits = dataclasses.replace(limits, **changes, required=required)
+    limits = structs.replace(limits, **changes, required=required)
     cgroups_limits.validate(limits)
     return limits
 

@@ -11,9 +11,10 @@ import select
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+from msgspec import Struct
 
 from sandbox.linux.inotify import IN_CREATE, IN_MODIFY, IN_MOVED_FROM, Inotify
 from sandbox.state import Container
@@ -21,8 +22,7 @@ from sandbox.state import Container
 _CHUNK = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """A line of output, or a piece of a long one."""
 
     text: str  # with its newline, unless more of the line follows
@@ -30,8 +30,7 @@ class Entry:
     time: str  # RFC 3339 with nanoseconds, UTC
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(Struct, frozen=True):
     """Which entries are wanted; moments are as in the log, where text sorts by time."""
 
     tail: int | None = None  # this many lines from the end; None: all

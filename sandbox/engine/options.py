@@ -8,8 +8,9 @@ ports, sizes and variables have modules of their own.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any, cast
+
+from msgspec import Struct
 
 from sandbox.engine.environment import Variable
 from sandbox.engine.sizes import parse_count, parse_size
@@ -26,8 +27,7 @@ from sandbox.spec import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class RunOptions:
+class RunOptions(Struct, frozen=True):
     """The options of `sbx run`, parsed; fields are named as in `spec`."""
 
     image: str

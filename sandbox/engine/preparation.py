@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from sandbox.container.build_plan import container_plan
 from sandbox.container.plan import ContainerPlan, TextFile
@@ -26,8 +28,7 @@ from sandbox.spec import ContainerSpec
 from sandbox.supervisor.start import Started, start
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """A step of a build: what it has beyond a container, and that its changes are wanted."""
 
     changes: Path  # a directory that `upper` and `work` are moved to when all is over

@@ -7,8 +7,9 @@ import select
 import signal
 import socket
 from contextlib import ExitStack, suppress
-from dataclasses import replace
 from typing import Any, NoReturn
+
+from msgspec.structs import replace
 
 from sandbox import call, wire
 from sandbox.container.assignment import Assignment, fits

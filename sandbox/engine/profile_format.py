@@ -7,8 +7,9 @@ what was probably meant. A misspelt limit must not be a limit that isn't there.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from sandbox.engine import options, sizes
 from sandbox.engine.mount_syntax import parse_tmpfs, parse_volume
@@ -21,8 +22,7 @@ class WrongKind(ValueError):
     """The value is not what the key takes; the text says what it takes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(Struct, frozen=True):
     """One key of a section: the field of Profile that it sets, how it is read, what it means."""
 
     field: str

@@ -7,12 +7,12 @@ is `profile_format.SECTIONS`; docs/profiles.md describes it.
 
 from __future__ import annotations
 
-import dataclasses
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
+
+from msgspec import Struct, structs
 
 from sandbox.errors import InvalidSpec, NotFound
 from sandbox.paths import Paths
@@ -25,8 +25,7 @@ _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _DEEPEST = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
+class Profile(Struct, frozen=True):
     """What a profile sets; None and () mean that it leaves it open."""
 
     name: str
@@ -156,4 +155,4 @@ def _merge(base: Profile, name: str, fields: dict[str, Any]) -> Profile:
     if "env" in fields:
         merged["env"] = tuple({**dict(base.env), **dict(fields["env"])}.items())
     merged.setdefault("description", "")
-    return dataclasses.replace(base, name=name, **merged)
+    return structs.replace(base, name=name, **merged)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import posixpath
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from sandbox.engine.mount_syntax import container_path
 from sandbox.engine.options import RunOptions
@@ -43,8 +44,7 @@ _LOG_MAX_FILES = 2
 _HOSTNAME = re.compile(r"(?=.{1,63}\Z)[a-zA-Z0-9]([a-zA-Z0-9_.-]*[a-zA-Z0-9])?")
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(Struct, frozen=True):
     """What makes this container this one, and who asked for it where."""
 
     id: str

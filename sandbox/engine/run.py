@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, structs
 
 from sandbox.engine import spare
 from sandbox.engine.context import Context
@@ -85,7 +85,7 @@ def start_again(
             last.status.supervisor.wait(_LAST_SECONDS)
         before = containers.claim(container_id, ProcessRef.of(own_pid()))
         try:
-            spec = dataclasses.replace(before.spec, detach=not attach)
+            spec = structs.replace(before.spec, detach=not attach)
             preparation = Preparation(spec, context, stack)
             plan = preparation.plan(before.directory)
             started = preparation.start(plan, before.directory)
@@ -97,8 +97,7 @@ def start_again(
         return Run(preparation, started, before.directory, status, again=again).carry_out()
 
 
-@dataclass(frozen=True, slots=True)
-class Again:
+class Again(Struct, frozen=True):
     """A container that is started, not made."""
 
     before: Container  # as it was until now
@@ -110,7 +109,7 @@ def _put_back(containers: Containers, before: Container, err: BaseException) -> 
     """It did not run: leave what was there before, and why."""
     message = err.message if isinstance(err, SbxError) else type(err).__name__
     code = getattr(err, "exit_code", _NEVER_RAN)
-    status = dataclasses.replace(before.status, error=message, exit_code=code)
+    status = structs.replace(before.status, error=message, exit_code=code)
     containers.write_status(before.directory, status)
 
 
@@ -282,7 +281,7 @@ class Run:
         return True
 
     def _set_status(self, **changes: Any) -> Status:
-        self.status = dataclasses.replace(self.status, **changes)
+        self.status = structs.replace(self.status, **changes)
         self.containers.write_status(self.directory, self.status)
         return self.status
 

@@ -25,8 +25,9 @@ import sys
 import time
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from sandbox import call, wire
 from sandbox.engine.context import Context
@@ -52,8 +53,7 @@ _SURROUNDINGS = ("HOME", "DBUS_SESSION_BUS_ADDRESS")
 wishes: socket.socket | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(Struct, frozen=True):
     """What a spare is to be like."""
 
     key: str  # equal for containers that differ in what an assignment can make good, and no more

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from sandbox.errors import Conflict, InvalidSpec, NotFound
 from sandbox.linux.trees import remove_tree
@@ -17,8 +18,7 @@ from sandbox.state import Containers
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 
 
-@dataclass(frozen=True, slots=True)
-class Volume:
+class Volume(Struct, frozen=True):
     """A volume and the containers that use it, by name."""
 
     name: str

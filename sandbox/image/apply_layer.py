@@ -13,8 +13,9 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Protocol
+
+from msgspec import Struct, field
 
 from sandbox.errors import StoreError, harmless
 from sandbox.image.content import write_all
@@ -53,8 +54,7 @@ class Entries(Protocol):
     def data(self) -> Iterator[memoryview]: ...
 
 
-@dataclass(slots=True)
-class Applied:
+class Applied(Struct):
     """What came of it."""
 
     size: int = 0  # bytes of all files

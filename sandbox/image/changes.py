@@ -5,11 +5,12 @@ https://docs.docker.com/reference/cli/docker/image/import/ names those that are 
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 import shlex
 from collections.abc import Callable, Iterable
+
+from msgspec import structs
 
 from sandbox.errors import InvalidSpec
 from sandbox.image.config import ImageConfig, with_env
@@ -43,11 +44,11 @@ def _command(text: str) -> tuple[str, ...]:
 
 
 def _cmd(config: ImageConfig, text: str) -> ImageConfig:
-    return dataclasses.replace(config, cmd=_command(text))
+    return structs.replace(config, cmd=_command(text))
 
 
 def _entrypoint(config: ImageConfig, text: str) -> ImageConfig:
-    return dataclasses.replace(config, entrypoint=_command(text))
+    return structs.replace(config, entrypoint=_command(text))
 
 
 def _env(config: ImageConfig, text: str) -> ImageConfig:
@@ -57,7 +58,7 @@ def _env(config: ImageConfig, text: str) -> ImageConfig:
 
 
 def _label(config: ImageConfig, text: str) -> ImageConfig:
-    return dataclasses.replace(
+    return structs.replace(
         config, labels=tuple({**dict(config.labels), **dict(_assignments(text))}.items())
     )
 
@@ -84,31 +85,31 @@ def _expose(config: ImageConfig, text: str) -> ImageConfig:
         if not match or not 0 < int(match[1]) < 65536:
             raise InvalidSpec(f"invalid port {word!r}", hint="write EXPOSE 80 or EXPOSE 53/udp")
         ports[f"{match[1]}/{match[2] or 'tcp'}"] = None
-    return dataclasses.replace(config, exposed_ports=tuple(ports))
+    return structs.replace(config, exposed_ports=tuple(ports))
 
 
 def _volume(config: ImageConfig, text: str) -> ImageConfig:
     paths = _command(text) if text.startswith("[") else tuple(text.split())
-    return dataclasses.replace(config, volumes=tuple(dict.fromkeys((*config.volumes, *paths))))
+    return structs.replace(config, volumes=tuple(dict.fromkeys((*config.volumes, *paths))))
 
 
 def _workdir(config: ImageConfig, text: str) -> ImageConfig:
     base = config.workdir or "/"
-    return dataclasses.replace(
+    return structs.replace(
         config, workdir=text if text.startswith("/") else f"{base.rstrip('/')}/{text}"
     )
 
 
 def _user(config: ImageConfig, text: str) -> ImageConfig:
-    return dataclasses.replace(config, user=text)
+    return structs.replace(config, user=text)
 
 
 def _stop_signal(config: ImageConfig, text: str) -> ImageConfig:
-    return dataclasses.replace(config, stop_signal=text)
+    return structs.replace(config, stop_signal=text)
 
 
 def _onbuild(config: ImageConfig, text: str) -> ImageConfig:
-    return dataclasses.replace(config, onbuild=(*config.onbuild, text))
+    return structs.replace(config, onbuild=(*config.onbuild, text))
 
 
 _INSTRUCTIONS: dict[str, Callable[[ImageConfig, str], ImageConfig]] = {

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from sandbox.errors import SbxError, StoreError
 from sandbox.image import garbage, locks
@@ -21,8 +22,7 @@ from sandbox.image.platform import own_platform
 from sandbox.image.store import Store
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Struct, frozen=True):
     """Something that is not as it should be."""
 
     what: str  # "image docker.io/library/debian:latest"

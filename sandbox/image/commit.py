@@ -7,8 +7,9 @@ the parent's history and one entry more, and the configuration that was asked fo
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from sandbox.image.apply_layer import Applied
 from sandbox.image.config import ConfigDocument, ImageConfig, format_time
@@ -19,8 +20,7 @@ from sandbox.image.reference import Reference
 from sandbox.image.store import Store
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """What the new image says of itself."""
 
     config: ImageConfig
@@ -30,8 +30,7 @@ class Change:
     epoch: int | None = None  # SOURCE_DATE_EPOCH: the time of everything, at the latest
 
 
-@dataclass(frozen=True, slots=True)
-class Committed:
+class Committed(Struct, frozen=True):
     """The new image, and what of the upper could not be part of it."""
 
     image: Image

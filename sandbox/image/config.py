@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+from msgspec import Struct, structs
 
 from sandbox.errors import StoreError
 from sandbox.image import document
@@ -17,8 +17,7 @@ _WHAT = "image configuration"
 _MOST_LAYERS = 500  # the kernel's overlay takes as many
 
 
-@dataclass(frozen=True, slots=True)
-class ImageConfig:
+class ImageConfig(Struct, frozen=True):
     """How containers of an image run when nothing else is said."""
 
     env: tuple[tuple[str, str], ...] = ()
@@ -35,8 +34,7 @@ class ImageConfig:
     onbuild: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigDocument:
+class ConfigDocument(Struct, frozen=True):
     """The whole document whose digest is the image's id."""
 
     platform: Platform
@@ -169,4 +167,4 @@ def with_env(config: ImageConfig, name: str, text: str) -> ImageConfig:
     """Return *config* with the variable set, in its old place when it was there."""
     env = dict(config.env)
     env[name] = text
-    return dataclasses.replace(config, env=tuple(env.items()))
+    return structs.replace(config, env=tuple(env.items()))

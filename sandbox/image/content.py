@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,7 +88,7 @@ class Blobs:
     @contextmanager
     def writer(self) -> Iterator[BlobWriter]:
         """Give a writer; what it has not committed at the end is gone."""
-        writer = BlobWriter(self.staging / f"blob-{secrets.token_hex(8)}", self.directory)
+        writer = BlobWriter(self.staging / f"blob-{os.urandom(8).hex()}", self.directory)
         try:
             yield writer
         finally:

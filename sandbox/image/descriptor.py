@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from sandbox.errors import StoreError
 from sandbox.image.reference import is_digest
@@ -27,8 +28,7 @@ REF_NAME = "org.opencontainers.image.ref.name"
 _MOST_BYTES = 1 << 46
 
 
-@dataclass(frozen=True, slots=True)
-class Platform:
+class Platform(Struct, frozen=True):
     """What a manifest's programs run on, in Go's words."""
 
     os: str
@@ -39,8 +39,7 @@ class Platform:
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
 
 
-@dataclass(frozen=True, slots=True)
-class Descriptor:
+class Descriptor(Struct, frozen=True):
     """A pointer to a blob: its type, the digest of its bytes and their number."""
 
     media_type: str

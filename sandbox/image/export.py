@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from sandbox.image.apply_layer import Applied
 from sandbox.image.layer_diff import gathered
@@ -12,8 +13,7 @@ from sandbox.image.tar_writer import END
 from sandbox.image.upper_walk import Changed, Upper, differences
 
 
-@dataclass(slots=True)
-class Export:
+class Export(Struct):
     """The archive: iterate over it once, then ask what was left out."""
 
     upper: Upper

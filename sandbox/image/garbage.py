@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from sandbox.image import locks, step_records
 from sandbox.image.config import parse_config_document
@@ -19,8 +20,7 @@ from sandbox.image.manifest import parse_index, parse_manifest
 from sandbox.linux.trees import remove_tree
 
 
-@dataclass(frozen=True, slots=True)
-class InUse:
+class InUse(Struct, frozen=True):
     """What containers need, running or not."""
 
     images: frozenset[str] = frozenset()  # ids
@@ -31,8 +31,7 @@ def nothing_in_use() -> InUse:
     return InUse()
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Struct, frozen=True):
     """Disk space of all images."""
 
     images: int

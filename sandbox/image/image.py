@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from sandbox.image.config import ImageConfig
 from sandbox.image.descriptor import Platform
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+class Image(Struct, frozen=True):
     """An image that containers can start from."""
 
     id: str  # "sha256:…", the digest of its config; "" for `host`

@@ -9,7 +9,8 @@ lead to its copy in the index become links.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from fuse_overlay import whiteout
 from sandbox.image.apply_layer import Applied
@@ -22,8 +23,7 @@ __all__ = ["LayerDiff", "Upper"]
 _GATHERED = 1 << 18  # bytes of small members that go on as one chunk
 
 
-@dataclass(slots=True)
-class LayerDiff:
+class LayerDiff(Struct):
     """The layer of an upper: iterate over it once, then ask what was left out."""
 
     upper: Upper

@@ -11,12 +11,12 @@ import errno
 import hashlib
 import json
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from sandbox.errors import StoreError
 from sandbox.image import compression
@@ -32,8 +32,7 @@ from sandbox.linux.trees import remove_tree
 _RECORDED = ".recorded"
 
 
-@dataclass(frozen=True, slots=True)
-class NewLayer:
+class NewLayer(Struct, frozen=True):
     """A layer that was just applied and stored."""
 
     descriptor: Descriptor
@@ -115,7 +114,7 @@ class Layers:
     @contextmanager
     def _unpacking(self, chunks: Iterator[bytes]) -> Iterator[tuple[Applied, Path]]:
         """Apply a tar's *chunks* to a staging directory; what is not published is removed."""
-        staged = self.staging / f"layer-{secrets.token_hex(8)}"
+        staged = self.staging / f"layer-{os.urandom(8).hex()}"
         staged.mkdir(mode=0o755)
         try:
             with ExitStack() as stack:
@@ -137,7 +136,7 @@ class Layers:
     def _publish(self, staged: Path, diff_id: str, applied: Applied) -> None:
         """Rename the whole layer to its place; another process may have been quicker."""
         final = self.path(diff_id)
-        aside = self.staging / f"size-{secrets.token_hex(8)}"
+        aside = self.staging / f"size-{os.urandom(8).hex()}"
         aside.write_text(json.dumps({"size": applied.size, "entries": applied.entries}))
         os.rename(aside, self._sidecar(final))
         try:
@@ -148,7 +147,7 @@ class Layers:
 
     def remove(self, name: str) -> None:
         """Remove an unpacked layer by its directory's name (the content lock is held)."""
-        doomed = self.staging / f"removed-{secrets.token_hex(8)}"
+        doomed = self.staging / f"removed-{os.urandom(8).hex()}"
         self._sidecar(self.directory / name).unlink(missing_ok=True)
         try:
             os.rename(self.directory / name, doomed)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from sandbox.errors import StoreError
 
@@ -12,8 +13,7 @@ _LEFT_FREE = 0.02  # part of the file system that no image may take
 _RATIO_COUNTS_FROM = 256 << 20  # small layers of zeros are nobody's bomb
 
 
-@dataclass(frozen=True, slots=True)
-class LayerLimits:
+class LayerLimits(Struct, frozen=True):
     """Bounds for one layer; real images stay far below."""
 
     size: int = 256 << 30  # bytes when unpacked

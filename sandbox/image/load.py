@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from sandbox.errors import StoreError
 from sandbox.image import compression, document
@@ -40,16 +41,14 @@ _DOCUMENTS = ("manifest.json", "index.json")
 _SUFFIX: dict[compression.Compression, str] = {"none": "", "gzip": "+gzip", "zstd": "+zstd"}
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(Struct, frozen=True):
     """An image that is in the store now."""
 
     id: str
     names: tuple[Reference, ...]
 
 
-@dataclass(slots=True)
-class _Members:
+class _Members(Struct):
     """What an archive holds: each file as a stored blob, and which names link to which."""
 
     blobs: dict[str, tuple[str, int]] = field(default_factory=dict)  # name → digest, size

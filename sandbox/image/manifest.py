@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from sandbox.errors import StoreError
 from sandbox.image import document
@@ -23,8 +24,7 @@ from sandbox.image.platform import choose
 _MOST_NESTED = 4  # indexes of indexes
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(Struct, frozen=True):
     """One platform's image."""
 
     descriptor: Descriptor

@@ -11,7 +11,8 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from fuse_overlay import whiteout
 from fuse_overlay.ownership import overflow_id, overridden
@@ -35,8 +36,7 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _LEAST_HOLE = 1 << 20  # smaller ones are worth no map: packing makes nothing of them
 
 
-@dataclass(slots=True)
-class Members:
+class Members(Struct):
     """Writes members; remembers which files it has written, for their further names."""
 
     epoch: int | None = None  # SOURCE_DATE_EPOCH: no time is later

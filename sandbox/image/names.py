@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Sequence
+
+from msgspec import structs
 
 from sandbox.errors import InvalidSpec
 from sandbox.image.builtin import BUILTIN
@@ -56,10 +57,10 @@ def without_name(entries: Sequence[Descriptor], name: str) -> list[Descriptor]:
     left = [e for e in entries if not e.ref_name or full_name(e) != name]
     lost = [e for e in entries if e.ref_name and full_name(e) == name]
     kept = {e.digest for e in left}
-    return left + [dataclasses.replace(e, annotations={}) for e in lost if e.digest not in kept]
+    return left + [structs.replace(e, annotations={}) for e in lost if e.digest not in kept]
 
 
 def named(entries: Sequence[Descriptor], bare: Descriptor, name: str) -> list[Descriptor]:
     """Add *bare* under *name*; it does not need its nameless entry any more."""
     left = [e for e in entries if e.ref_name or e.digest != bare.digest]
-    return [*left, dataclasses.replace(bare, annotations={REF_NAME: name})]
+    return [*left, structs.replace(bare, annotations={REF_NAME: name})]

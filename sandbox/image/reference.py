@@ -7,7 +7,8 @@ a registry mean docker.io, names without a path there its `library/`, as docker 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from sandbox.errors import InvalidSpec
 
@@ -25,8 +26,7 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _ID = re.compile(r"[0-9a-f]{64}")
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(Struct, frozen=True):
     """An image's name in full."""
 
     registry: str  # "docker.io", "localhost:5000"

@@ -6,13 +6,14 @@ Layers are written unpacked, as docker writes them and every version of it reads
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import io
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
+
+from msgspec import Struct, structs
 
 from sandbox.image import compression, document
 from sandbox.image.content import BlobWriter
@@ -24,8 +25,7 @@ from sandbox.image.store import Store
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Saved:
+class Saved(Struct, frozen=True):
     """An image to save and the names that it has in the archive."""
 
     manifest: Manifest
@@ -97,7 +97,7 @@ class _Archive:
                 "io.containerd.image.name": str(name),
                 "org.opencontainers.image.ref.name": name.tag or "latest",
             }
-            self._entries.append(dataclasses.replace(manifest, annotations=annotations))
+            self._entries.append(structs.replace(manifest, annotations=annotations))
         if not names:
             self._entries.append(manifest)
 

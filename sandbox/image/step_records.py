@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,7 +45,7 @@ def touch(root: Path, key: str) -> None:
 def write(root: Path, key: str, record: dict[str, Any]) -> None:
     """Write a record: whole or not at all, also after a power cut."""
     directory(root).mkdir(mode=0o700, exist_ok=True)
-    aside = root / "staging" / f"step-{secrets.token_hex(8)}"
+    aside = root / "staging" / f"step-{os.urandom(8).hex()}"
     with open(aside, "x") as file:
         json.dump(record, file)
         file.flush()

@@ -6,14 +6,14 @@ each time and never stored, so nothing can disagree with it.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from msgspec import Struct, structs
 
 from sandbox.errors import Conflict, InvalidSpec, NotFound, SbxError
 from sandbox.image import garbage, locks, step_records
@@ -46,8 +46,7 @@ Source: TypeAlias = str | os.PathLike[str] | int | Iterator[bytes]
 _SHORT_ID = re.compile(r"[0-9a-f]{1,64}")
 
 
-@dataclass(frozen=True, slots=True)
-class Removed:
+class Removed(Struct, frozen=True):
     """What a removal did: docker's two kinds of lines."""
 
     untagged: tuple[str, ...] = ()  # names
@@ -55,8 +54,7 @@ class Removed:
     freed: int = 0  # bytes
 
 
-@dataclass(frozen=True, slots=True)
-class _Stored:
+class _Stored(Struct, frozen=True):
     """An image with all index entries that lead to it."""
 
     manifest: Manifest
@@ -129,7 +127,7 @@ class Store:
                 continue
             known = by_id.get(stored.manifest.config.digest)
             if known:
-                stored = dataclasses.replace(known, entries=known.entries + stored.entries)
+                stored = structs.replace(known, entries=known.entries + stored.entries)
             by_id[stored.manifest.config.digest] = stored
         yield from by_id.values()
 
@@ -251,7 +249,7 @@ class Store:
 
     def name(self, descriptor: Descriptor, name: Reference | None) -> None:
         """Make *name* lead to a stored manifest; who had the name before is left without it."""
-        bare = dataclasses.replace(descriptor, annotations={})
+        bare = structs.replace(descriptor, annotations={})
 
         def change(entries: Sequence[Descriptor]) -> Sequence[Descriptor]:
             if name is None:
@@ -283,9 +281,7 @@ class Store:
         # Who is about to record a container of it holds the content meanwhile.
         with locks.exclusive(self.layout.content_lock):
             removed = self._remove_names(reference, in_use, force=force)
-        return (
-            dataclasses.replace(removed, freed=self.collect(in_use)) if removed.deleted else removed
-        )
+        return structs.replace(removed, freed=self.collect(in_use)) if removed.deleted else removed
 
     def _remove_names(self, reference: str, in_use: Callable[[], InUse], *, force: bool) -> Removed:
         stored = self._find(reference)

@@ -10,8 +10,9 @@ without a limit on what an extended header may claim.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Literal
+
+from msgspec import Struct, field
 
 from sandbox.errors import StoreError
 
@@ -43,8 +44,7 @@ _ZERO_BLOCK = bytes(BLOCK)
 Part = tuple[int, int]
 
 
-@dataclass(slots=True)
-class Entry:
+class Entry(Struct):
     """One member of an archive."""
 
     name: bytes

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from sandbox.image.tar_stream import BLOCK, Entry, Kind, Part
 
@@ -19,8 +20,7 @@ _MOST_ID = 0o7777777
 _MOST_SIZE = _MOST_TIME = 0o77777777777
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
+class Device(Struct, frozen=True):
     """The numbers of a device node."""
 
     block: bool

@@ -11,7 +11,8 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from fuse_overlay.layers import Layer, LayerDir
 from sandbox.errors import InvalidSpec, NotFound, StoreError
@@ -32,8 +33,7 @@ _MOST_LINKS = 40  # as the kernel follows (path_resolution(7))
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-@dataclass(frozen=True, slots=True)
-class Tree:
+class Tree(Struct, frozen=True):
     """Where paths are looked up, and how links on the way are followed."""
 
     root: int  # a descriptor
@@ -70,8 +70,7 @@ class Tree:
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """What is copied."""
 
     path: str  # ends with "/." for what is in a directory, without the directory itself

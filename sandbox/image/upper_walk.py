@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from fuse_overlay import whiteout
 from fuse_overlay.layers import Layer, LayerDir
@@ -23,8 +24,7 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _Linked = dict[bytes, "_Linked | bytes"]
 
 
-@dataclass(frozen=True, slots=True)
-class Upper:
+class Upper(Struct, frozen=True):
     """A container's changes, and what they were made to."""
 
     upper: str
@@ -40,8 +40,7 @@ class Upper:
         return self.lower == ("/",)
 
 
-@dataclass(frozen=True, slots=True)
-class Changed:
+class Changed(Struct, frozen=True):
     """A name that is new or changed, and the real file that lies there now."""
 
     path: bytes
@@ -53,8 +52,7 @@ class Changed:
     touched: bool = True  # False: a directory that is as it was, but perhaps for its time
 
 
-@dataclass(frozen=True, slots=True)
-class Removed:
+class Removed(Struct, frozen=True):
     """A name that lowers have and the merged view has not.
 
     *opaque*: the directory is another one than the lowers', and hides what these have in it;
@@ -69,8 +67,7 @@ class Removed:
 Difference = Changed | Removed
 
 
-@dataclass(slots=True)
-class _Place:
+class _Place(Struct):
     """One directory on the way: the names in it that are left, and what lies there."""
 
     path: bytes

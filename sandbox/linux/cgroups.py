@@ -11,7 +11,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from sandbox.errors import Unenforceable
 from sandbox.linux import cgroups_limits, process_count, rlimits
@@ -43,8 +45,7 @@ __all__ = [
 _OURS = re.compile(r"sbx-[0-9a-f]{12}")
 
 
-@dataclass(frozen=True, slots=True)
-class Enforcement:
+class Enforcement(Struct, frozen=True):
     """What holds which limit. For `sbx inspect`, --debug and the error."""
 
     cgroup: str  # absolute path, "" without one
@@ -59,8 +60,7 @@ class Enforcement:
         return lines
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(Struct, frozen=True):
     """A container's limits, ready for its init."""
 
     cgroup: Cgroup | None

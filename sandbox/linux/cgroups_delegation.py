@@ -16,8 +16,9 @@ import errno
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from sandbox.linux.cgroups_directory import Cgroup
 
@@ -27,8 +28,7 @@ _USER_SERVICE = re.compile(r"user@\d+\.service")
 _MOVES = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Delegation:
+class Delegation(Struct, frozen=True):
     """A cgroup below which containers get theirs."""
 
     path: str  # absolute

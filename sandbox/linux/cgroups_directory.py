@@ -13,14 +13,14 @@ import select
 import signal
 import time
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 PREFIX = "sbx-"
 _REMOVE_SECONDS = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Stats:
+class Stats(Struct, frozen=True):
     """What a cgroup uses. None: its controller is not enabled here or the kernel is too old."""
 
     memory_current: int | None  # bytes

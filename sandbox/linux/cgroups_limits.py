@@ -8,7 +8,8 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from sandbox.errors import InvalidSpec
 from sandbox.linux.cgroups_directory import Cgroup
@@ -26,8 +27,7 @@ _PERIOD = 100_000  # microseconds, the kernel's default
 _MIN_CPUS = 0.01  # 1000 of 100000 microseconds: the kernel takes no smaller quota
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(Struct, frozen=True):
     """*value* goes into *file* (of *controller*), because of the limit named *limit*."""
 
     limit: str

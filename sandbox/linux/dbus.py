@@ -12,9 +12,10 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
+
+from msgspec import Struct, field
 
 METHOD_CALL, METHOD_RETURN, ERROR, SIGNAL = 1, 2, 3, 4
 PATH, INTERFACE, MEMBER, ERROR_NAME, REPLY_SERIAL, DESTINATION, SENDER, SIGNATURE = range(1, 9)
@@ -37,16 +38,14 @@ class ProtocolError(OSError):
     """The peer does not speak D-Bus as expected, or closed the connection."""
 
 
-@dataclass(frozen=True, slots=True)
-class Variant:
+class Variant(Struct, frozen=True):
     """A value with its type: D-Bus's v."""
 
     signature: str
     value: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(Struct, frozen=True):
     """A message that came in."""
 
     type: int
@@ -82,8 +81,7 @@ def _unix_path(address: str) -> str | None:
     return "@" + unquote(pairs["abstract"]) if "abstract" in pairs else None
 
 
-@dataclass
-class Connection:
+class Connection(Struct):
     """A connection to a bus, or to a peer that answers itself."""
 
     socket: socket.socket

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from types import TracebackType
+
+from msgspec import Struct
 
 from sandbox.linux.libc import libc, raise_errno
 
@@ -23,8 +24,7 @@ IN_ONLYDIR = 0x01000000
 _EVENT = struct.Struct("iIII")
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(Struct, frozen=True):
     """Something happened: *mask* says what, *name* to which entry of a watched directory."""
 
     watch: int

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import select
 import signal
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessRef:
+class ProcessRef(Struct, frozen=True):
     """A process: *pid* as the host's /proc shows it, *start_time* in clock ticks since boot.
 
     Pids are used again, and state files outlive a boot, so a bare pid means nothing.

@@ -10,8 +10,9 @@ import ctypes
 import errno
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from sandbox.errors import InvalidSpec, NotFound
 from sandbox.linux import seccomp_cache
@@ -28,8 +29,7 @@ _FORMAT = 3
 _MAX_PROFILE = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
+class Filter(Struct, frozen=True):
     """Compiled programs, to be installed in this order."""
 
     programs: tuple[bytes, ...]  # raw arrays of struct sock_filter

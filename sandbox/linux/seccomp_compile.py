@@ -15,7 +15,9 @@ import errno
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from sandbox.errors import InvalidSpec, Unavailable
 from sandbox.linux.seccomp_bpf import (
@@ -67,8 +69,7 @@ NESTING = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """The architectures a program is for: names and AUDIT_ARCH_* tokens, the native one first."""
 
     native: Native

@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from sandbox.linux import seccomp
 from sandbox.linux.seccomp_bpf import errno_of, evaluate
@@ -40,8 +41,7 @@ _FAMILIES = {1: "UNIX", 2: "INET", 10: "INET6", 15: "KEY", 16: "NETLINK", 17: "P
 _IOCTLS = {0x5412: "TIOCSTI", 0x541C: "TIOCLINUX", 0x5423: "TIOCSETD"}
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(Struct, frozen=True):
     """One denied call. *fallback*: answered ENOSYS, so libc or the program goes another way."""
 
     syscall: str  # "unshare(CLONE_NEWUSER)"
@@ -51,8 +51,7 @@ class Explanation:
     fallback: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Explainer:
+class Explainer(Struct, frozen=True):
     """Knows a profile and the program that would deny by itself."""
 
     profile: Profile

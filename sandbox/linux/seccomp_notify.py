@@ -11,7 +11,8 @@ import errno
 import fcntl
 import select
 import struct
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from sandbox.linux.seccomp_syscalls import LATE_CALLS, architecture_name
 
@@ -25,8 +26,7 @@ _IOCTL_SEND = 0xC0182101
 _IOCTL_ID_VALID = 0x40082102
 
 
-@dataclass(frozen=True, slots=True)
-class Notification:
+class Notification(Struct, frozen=True):
     """One call that waits for its answer; *pid* is 0 when it is not visible from here."""
 
     id: int

@@ -8,15 +8,15 @@ whose conditions hold the most restrictive action wins.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from sandbox.linux.seccomp_bpf import RET_ACTION, RET_ALLOW, RET_LOG, restrictiveness
 
 OPERATORS = ("NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ")  # in the order of seccomp.h, from 1
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(Struct, frozen=True):
     """`argument[index] operator value`; MASKED_EQ: `argument & value == value_two`."""
 
     index: int
@@ -43,8 +43,7 @@ class Condition:
                 return argument & self.value == self.value_two
 
 
-@dataclass(frozen=True, slots=True)
-class Gate:
+class Gate(Struct, frozen=True):
     """When a rule counts (`includes`, all of it) or does not (`excludes`, any of it)."""
 
     capabilities: tuple[str, ...] = ()
@@ -52,8 +51,7 @@ class Gate:
     kernel: tuple[int, int] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Struct, frozen=True):
     """What happens to the calls *names* when every one of *conditions* holds."""
 
     names: tuple[str, ...]
@@ -93,8 +91,7 @@ class Rule:
         return any(all(c.holds(args) for c in one) for one in self.alternatives())
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
+class Machine(Struct, frozen=True):
     """What the gates of a profile look at."""
 
     architecture: str  # Go's name
@@ -102,8 +99,7 @@ class Machine:
     capabilities: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
+class Profile(Struct, frozen=True):
     """A parsed profile; *rules* are those that count once `for_machine` has been asked."""
 
     default: int  # SECCOMP_RET_* with its data

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 LIBRARY = "libseccomp.so.2"
 
@@ -21,8 +22,7 @@ AUDIT_ARCHITECTURES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Native:
+class Native(Struct, frozen=True):
     """What belongs to the value of uname(2)'s `machine`."""
 
     name: str  # libseccomp's name

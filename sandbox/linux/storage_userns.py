@@ -9,8 +9,9 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from sandbox.errors import Unavailable
 from sandbox.linux import idmap
@@ -18,8 +19,7 @@ from sandbox.linux.processes import ProcessRef
 from sandbox.linux.syscalls import CLONE_NEWUSER, setns, unshare
 
 
-@dataclass(frozen=True, slots=True)
-class User:
+class User(Struct, frozen=True):
     """The user as the host knows it."""
 
     uid: int

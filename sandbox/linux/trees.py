@@ -7,7 +7,6 @@ no CAP_DAC_OVERRIDE over it.
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 from pathlib import Path
 
@@ -63,7 +62,7 @@ def _remove_flat(name: bytes, top: int) -> None:
             except OSError:
                 # rename(2) changes the directory's "..", for which it has to be writable.
                 os.close(_open_directory(nested, directory))
-                aside = b"removed-" + secrets.token_hex(8).encode()
+                aside = b"removed-" + os.urandom(8).hex().encode()
                 os.rename(nested, aside, src_dir_fd=directory, dst_dir_fd=top)
     finally:
         os.close(directory)

@@ -9,8 +9,9 @@ import signal
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import Literal
+
+from msgspec import Struct, field
 
 from sandbox.errors import Conflict, SbxError, Unavailable
 from sandbox.network import pasta, slirp4netns
@@ -34,8 +35,7 @@ RAW_NOTE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Connection:
+class Connection(Struct, frozen=True):
     """A container's network: on its way until `wait_ready` returned, gone after `close`."""
 
     process: NetworkProcess | None = None

@@ -6,12 +6,13 @@ that names the port.
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import ipaddress
 import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
+
+from msgspec import structs
 
 from sandbox.errors import Conflict, InvalidSpec
 from sandbox.spec import Port
@@ -53,7 +54,7 @@ def _claim(port: Port, stack: ExitStack) -> Port:
     _check_numbers(port)
     for address in _addresses(port):
         bound = _bind(address, port)
-        port = dataclasses.replace(port, host_port=bound.getsockname()[1])
+        port = structs.replace(port, host_port=bound.getsockname()[1])
         if port.protocol == "tcp":
             stack.enter_context(bound)
         else:
@@ -102,7 +103,7 @@ def _bind(address: str, port: Port) -> socket.socket:
 
 
 def _explain(port: Port, address: str, err: OSError) -> Exception:
-    place = describe_place(dataclasses.replace(port, host_ip=address))
+    place = describe_place(structs.replace(port, host_ip=address))
     if err.errno == errno.EADDRINUSE:
         return Conflict(
             f"port {place}/{port.protocol} is in use on the host",

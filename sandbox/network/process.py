@@ -12,8 +12,9 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import NoReturn
+
+from msgspec import Struct
 
 from sandbox.linux.syscalls import PR_SET_PDEATHSIG, close_range, prctl
 from sandbox.network.loopback import enter_netlink
@@ -34,8 +35,7 @@ _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 _ORDER_SIZE = 1 << 18  # bytes; a command line with a few thousand ports
 
 
-@dataclass(frozen=True, slots=True)
-class NetworkProcess:
+class NetworkProcess(Struct, frozen=True):
     """A running program. *report_fd* is readable when it has something to say, or has ended."""
 
     program: str

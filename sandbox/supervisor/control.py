@@ -23,18 +23,17 @@ import os
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import trio
+from msgspec import Struct
 
 # Seconds that those who asked get to read their answer, once the container has ended.
 _LAST_ANSWERS = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
+class Peer(Struct, frozen=True):
     """Who asked, and the descriptors that came with the request."""
 
     stream: trio.SocketStream

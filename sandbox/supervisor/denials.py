@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import sys
 from collections.abc import Callable
 
 import trio
+from msgspec import structs
 
 from sandbox.linux import seccomp_notify
 from sandbox.linux.seccomp_explain import Explanation
@@ -55,7 +55,7 @@ class DenialRecorder:
         key = (syscall, program, rule)
         known = self._seen.get(key)
         if known is not None:
-            self._seen[key] = dataclasses.replace(known, count=known.count + 1)
+            self._seen[key] = structs.replace(known, count=known.count + 1)
         elif len(self._seen) < _MAX_KINDS:
             self._seen[key] = Denial(syscall, program, rule)
             # ENOSYS is no news: libc asks for clone3 whenever it starts a thread.

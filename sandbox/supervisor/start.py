@@ -11,9 +11,10 @@ import signal
 import socket
 import sys
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
+
+from msgspec import Struct, field
 
 from fuse_overlay.config import Config
 from sandbox.container.assignment import Assignment
@@ -31,8 +32,7 @@ _PIPE_SIZE = 1 << 20
 _F_SETPIPE_SZ = 1031
 
 
-@dataclass(slots=True)
-class Started:
+class Started(Struct):
     """A container whose init runs and has not executed the command yet."""
 
     channel: Channel
@@ -60,8 +60,7 @@ class Started:
         self.resources.close()
 
 
-@dataclass(frozen=True, slots=True)
-class Pipes:
+class Pipes(Struct, frozen=True):
     """The container's ends and ours."""
 
     theirs: tuple[int, int, int]

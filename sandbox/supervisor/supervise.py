@@ -7,11 +7,11 @@ import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import trio
+from msgspec import Struct, field
 
 from sandbox.container.channel import error_from
 from sandbox.errors import SbxError
@@ -35,8 +35,7 @@ _UNMOUNT_SECONDS = 30.0
 TIMED_OUT = 124  # as timeout(1)
 
 
-@dataclass(slots=True)
-class Outcome:
+class Outcome(Struct):
     """How the container ended."""
 
     exit_code: int = 125
@@ -46,8 +45,7 @@ class Outcome:
     denials: tuple[Denial, ...] = ()
 
 
-@dataclass(slots=True)
-class Hooks:
+class Hooks(Struct):
     """What the engine wants to do at the turning points."""
 
     ready: Callable[[], None]  # the mounts are made: wait for the network
@@ -63,8 +61,7 @@ class Hooks:
     changes_wanted: bool = True  # the upper is read later: all that is dirty has to reach it
 
 
-@dataclass(slots=True)
-class Supervision:
+class Supervision(Struct):
     """The state that the tasks share."""
 
     spec: ContainerSpec

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sandbox.errors import InvalidSpec, SbxError, StoreError
@@ -91,6 +91,7 @@ def test_what_is_a_reference_reads_the_same_again(text: str) -> None:
     )
     | json_values
 )
+@example({"auths": {"docker.io": {"auth": "é"}}})
 def test_any_file_of_credentials_is_read_or_refused(value: Any) -> None:
     """docker's config.json may hold anything: no helper is run by a path, nothing breaks."""
     with tempfile.TemporaryDirectory() as directory:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from sandbox.engine.options import RunOptions
 from sandbox.engine.profiles import Profile
@@ -113,13 +113,13 @@ def test_given_wins_over_profile_wins_over_image() -> None:
 
 def test_who_keeps_the_own_ids_is_oneself() -> None:
     """--userns keep-id makes the caller the user, unless another is asked for."""
-    me = dataclasses.replace(IDENTITY, uid=1000, gid=100)
+    me = structs.replace(IDENTITY, uid=1000, gid=100)
     assert _resolve({"userns": "keep-id"}, identity=me).user == "1000:100"
     assert _resolve({"userns": "keep-id"}, image={"user": "i"}, identity=me).user == "1000:100"
     assert _resolve({"userns": "keep-id", "user": "root"}, identity=me).user == "root"
     assert _resolve(identity=me).user == ""
 
-    alone = dataclasses.replace(me, single_uid=True)
+    alone = structs.replace(me, single_uid=True)
     spec = _resolve(profile={"userns": "keep-id"}, identity=alone)
     assert (spec.userns, spec.user) == ("root", "")
 
@@ -214,7 +214,7 @@ def test_the_current_directory_is_mounted_where_the_profile_says_so() -> None:
     assert spec.mounts == (Mount("bind", "/work", "/work"),)
     assert spec.cwd == "/work"
 
-    root = dataclasses.replace(IDENTITY, cwd="/")
+    root = structs.replace(IDENTITY, cwd="/")
     assert _resolve(profile={"mount_cwd": True}, identity=root).mounts == ()
 
 
@@ -223,7 +223,7 @@ def test_the_kernels_overlay_is_taken_where_it_can() -> None:
     kernel = {"overlay": "kernel"}
     assert _resolve(profile=kernel).overlay == "kernel"
     assert _resolve({"storage_size": 5}, kernel).overlay == "fuse"
-    host = dataclasses.replace(_image(), lower=("/",))
+    host = structs.replace(_image(), lower=("/",))
     options = RunOptions("host", ("true",))
     assert resolve(options, Profile("p", overlay="kernel"), host, IDENTITY).overlay == "fuse"
     with pytest.raises(UsageError):

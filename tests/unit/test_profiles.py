@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from sandbox.engine import profiles
 from sandbox.engine.profile_format import SECTIONS, TOP
@@ -164,7 +164,7 @@ def test_a_shown_profile_reads_as_itself(paths: Paths, name: str) -> None:
     profile = load(name, paths)
     _write(paths, "copy", profile_text(profile))
 
-    assert dataclasses.replace(load("copy", paths), name=name) == profile
+    assert structs.replace(load("copy", paths), name=name) == profile
 
 
 _texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from sandbox.errors import UsageError
 
@@ -15,8 +16,7 @@ class TemplateError(UsageError):
         super().__init__(f"template: {message}", hint="see docs/cli.md, or use --format json")
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(Struct, frozen=True):
     """A word of an action, or the text between actions (kind "text")."""
 
     kind: str  # text open close space field variable word number string op

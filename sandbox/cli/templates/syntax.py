@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal as OneOf
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from sandbox.cli.templates.lexer import TemplateError, Token, tokenize
 
@@ -12,49 +13,42 @@ from sandbox.cli.templates.lexer import TemplateError, Token, tokenize
 _DEEPEST = 50
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(Struct, frozen=True):
     """Text between actions, printed as it is."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Literal:
+class Literal(Struct, frozen=True):
     """A constant."""
 
     value: object
 
 
-@dataclass(frozen=True, slots=True)
-class Dot:
+class Dot(Struct, frozen=True):
     """`.`: the current value."""
 
 
-@dataclass(frozen=True, slots=True)
-class Variable:
+class Variable(Struct, frozen=True):
     """`$name`; `$` is the value the template was applied to."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Function:
+class Function(Struct, frozen=True):
     """The name of a function."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Fields:
+class Fields(Struct, frozen=True):
     """`operand.A.B`"""
 
     operand: Operand
     names: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Pipeline:
+class Pipeline(Struct, frozen=True):
     """`$a, $b := command | command`: each a list of operands, the first of which may be called."""
 
     commands: tuple[tuple[Operand, ...], ...]
@@ -65,15 +59,13 @@ class Pipeline:
 Operand: TypeAlias = Literal | Dot | Variable | Function | Fields | Pipeline
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
+class Action(Struct, frozen=True):
     """`{{pipeline}}`: prints its value, unless it sets a variable."""
 
     pipeline: Pipeline
 
 
-@dataclass(frozen=True, slots=True)
-class Branch:
+class Branch(Struct, frozen=True):
     """`if`, `with` or `range`, with what follows and what `else` says."""
 
     kind: OneOf["if", "with", "range"]
@@ -82,8 +74,7 @@ class Branch:
     otherwise: tuple[Node, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Jump:
+class Jump(Struct, frozen=True):
     """`break` or `continue`."""
 
     kind: str

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from urllib.parse import urljoin
 
 import httpx
 import trio
+from msgspec import Struct
+from msgspec.structs import replace
 
 from sandbox.engine.registry.loop import run_trio
 from sandbox.engine.registry.progress import Progress
@@ -36,8 +37,7 @@ _MOST_TAGS = 100_000
 _ACCEPT = ", ".join(sorted(MANIFESTS | INDEXES))
 
 
-@dataclass(frozen=True, slots=True)
-class Pulled:
+class Pulled(Struct, frozen=True):
     """What a pull came to."""
 
     image: Image

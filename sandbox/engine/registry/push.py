@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping
-from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
 import httpx
 import trio
+from msgspec import Struct
 
 from sandbox.engine.registry.loop import run_trio
 from sandbox.engine.registry.progress import Progress
@@ -33,8 +33,7 @@ _READ = 256 << 10
 _PIECE = 32 << 20  # some registries refuse larger requests, all take one of this size
 
 
-@dataclass(frozen=True, slots=True)
-class Pushed:
+class Pushed(Struct, frozen=True):
     """What the registry has under the name now."""
 
     digest: str
@@ -168,8 +167,7 @@ class _Lost(RegistryError):
     """The upload has to begin anew: some registries give it up with the connection."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Content:
+class _Content(Struct, frozen=True):
     """A part of a file as a request's body, read while it is sent, and again when it is sent again.
 
     As bytes it would stay in memory with the request, which the client leaves to the collector.

@@ -7,9 +7,10 @@ it to everybody; it is looked through here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urljoin
+
+from msgspec import Struct
 
 from sandbox.engine.registry.loop import run_trio
 from sandbox.engine.registry.session import RegistryError, Session, open_session
@@ -23,8 +24,7 @@ _HUB = "index.docker.io"
 _MOST_NAMES = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(Struct, frozen=True):
     """One repository that was found."""
 
     name: str  # as it is pulled

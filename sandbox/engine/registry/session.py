@@ -10,13 +10,13 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import httpx
 import trio
+from msgspec import Struct, field
 
 from sandbox import __version__
 from sandbox.errors import NotFound, StoreError
@@ -49,8 +49,7 @@ class TryAgain(Exception):
         self.pause = pause
 
 
-@dataclass(slots=True)
-class Session:
+class Session(Struct):
     """Requests about one repository."""
 
     endpoint: Endpoint

@@ -7,15 +7,15 @@ https://docs.docker.com/reference/cli/docker/login/#credential-stores; podman's 
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import os
 import re
 import subprocess
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from sandbox.errors import InvalidSpec, StoreError
 from sandbox.image.reference import DEFAULT_REGISTRY
@@ -26,13 +26,15 @@ _TOKEN_USER = "<token>"  # the user name of helpers for an identity token
 _HELPER_TIMEOUT = 60
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Credentials:
+class Credentials(Struct, frozen=True):
     """A name and a password, or a token that is good for getting others. Never printed."""
 
     username: str = ""
     password: str = ""
     identity_token: str = ""
+
+    def __repr__(self) -> str:
+        return "Credentials(…)"
 
 
 def config_file(environ: Mapping[str, str]) -> Path:
@@ -143,7 +145,7 @@ def _from_entry(entry: dict[str, Any]) -> Credentials | None:
     token = str(entry.get("identitytoken") or "")
     try:
         pair = base64.b64decode(str(entry.get("auth") or "")).decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # not base64, or of bytes that are no text
         return None
     username, _, password = pair.partition(":")
     username = username or str(entry.get("username") or "")

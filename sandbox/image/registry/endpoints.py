@@ -9,9 +9,10 @@ import ipaddress
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
+
+from msgspec import Struct
 
 from sandbox.errors import InvalidSpec, StoreError
 from sandbox.image.reference import DEFAULT_REGISTRY, Reference
@@ -19,8 +20,7 @@ from sandbox.image.reference import DEFAULT_REGISTRY, Reference
 _HUB = "registry-1.docker.io"
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(Struct, frozen=True):
     """A registry's address and the repository there."""
 
     host: str  # host[:port]
