@@ -18,6 +18,7 @@ from sandbox import call, wire
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
+    import socket
     from typing import Any, NoReturn
 
 _FORWARDED = (
@@ -33,6 +34,9 @@ _FORWARDED = (
 
 def main() -> NoReturn:
     """Run `sbx` with the process's arguments."""
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        # Until there is somebody to tell of a Ctrl-C it ends this, without a traceback.
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     connection = _connect_launcher()
     if connection is not None:
         code = _attend(connection)
@@ -111,11 +115,31 @@ def _fork_command() -> _socket.socket:
     ours, theirs = socket.socketpair()
     if os.fork() == 0:
         ours.close()
+        ahead = _fork_ahead(theirs)
         from sandbox import command_process
 
-        command_process.run_cold(theirs)
+        command_process.run_cold(theirs, ahead)
     theirs.close()
     return ours
+
+
+def _fork_ahead(connection: socket.socket) -> socket.socket | None:
+    """Fork the second process of a run (`engine.ahead`); return our end of what it waits for."""
+    from socket import socketpair
+
+    from sandbox.cli.commands import find
+
+    found = find(sys.argv[1:])
+    if found is None or found[0] != "run":
+        return None
+    orders, theirs = socketpair()
+    if os.fork() == 0:
+        orders.close()
+        from sandbox import command_process
+
+        command_process.run_ahead(theirs, connection)
+    theirs.close()
+    return orders
 
 
 def _attend(connection: _socket.socket) -> int | None:

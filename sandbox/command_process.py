@@ -30,22 +30,60 @@ def host_user(environ: dict[str, str]) -> User:
     return User(uid, gid, name)
 
 
-def run_cold(connection: socket.socket) -> NoReturn:
-    """Carry out the client's own command line, in a fork of it."""
+def run_cold(connection: socket.socket, ahead: socket.socket | None) -> NoReturn:
+    """Carry out the client's own command line, in a fork of it; *ahead* leads to a second one."""
+    from sandbox.cli.main import dispatch
+    from sandbox.engine.context import Context
+
     os.setsid()
-    _run_command(ClientLink(connection), sys.argv[1:], host_user(dict(os.environ)))
+    user = host_user(dict(os.environ))
+    context = Context.create(os.environ, user, ClientLink(connection), in_storage=False)
+    context.ahead = ahead
+    _run(context, lambda context: dispatch(sys.argv[1:], context))
+    os._exit(1)  # not reached
+
+
+def run_ahead(orders: socket.socket, connection: socket.socket) -> NoReturn:
+    """Be the second process of a cold run (`engine.ahead`), in a fork of the first."""
+    try:
+        os.setsid()
+        user = host_user(dict(os.environ))
+        from sandbox import wire
+        from sandbox.container import init
+        from sandbox.engine.context import Context
+        from sandbox.engine.run import run
+        from sandbox.errors import never_ran_codes
+        from sandbox.spec import ContainerSpec, from_json
+        from sandbox.supervisor import log_file, supervise
+
+        def carry_out(context: Context) -> int:
+            with never_ran_codes(), orders:
+                return run(spec, context, recorded=orders.close)
+
+        _ = init, log_file, supervise  # for later, when somebody waits
+        request = wire.receive(orders)
+        spec = from_json(ContainerSpec, request["spec"])
+        context = Context.create(os.environ, user, ClientLink(connection), in_storage=False)
+        context.debug = request["debug"]
+        _run(context, carry_out)
+    finally:
+        os._exit(1)  # there is nothing to run
 
 
 def run_request(descriptor: int) -> NoReturn:
     """Carry out one request from the socket *descriptor*: the cold way for a program's own use."""
     from sandbox import wire
+    from sandbox.cli.main import dispatch
+    from sandbox.engine.context import Context
 
     connection = socket.socket(fileno=descriptor)
     user = host_user(dict(os.environ))
     request, fds = wire.receive_with_fds(connection, 4)
     os.setsid()
     _become(request, fds)
-    _run_command(ClientLink(connection), request["argv"], user)
+    context = Context.create(os.environ, user, ClientLink(connection), in_storage=False)
+    _run(context, lambda context: dispatch(request["argv"], context))
+    os._exit(1)  # not reached
 
 
 def run_warm(
@@ -161,15 +199,6 @@ def _become_streams(streams: list[int], request: dict[str, Any]) -> None:
     # A program wants what sbx says apart from what its command says (`library`).
     collect = bool(request.get("collect"))
     sys.stderr = io.StringIO() if collect else open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
-
-
-def _run_command(link: ClientLink, argv: list[str], user: User) -> NoReturn:
-    from sandbox.cli.main import dispatch
-    from sandbox.engine.context import Context
-
-    context = Context.create(os.environ, user, link, in_storage=False)
-    _run(context, lambda context: dispatch(argv, context))
-    os._exit(1)  # not reached
 
 
 def _run(context: Context, carry_out: Callable[[Context], int]) -> None:

@@ -17,6 +17,9 @@ hint). Exit codes are docker's: https://docs.docker.com/engine/containers/run/#e
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 # C0 (but for tab and newline), DEL and C1.
 _CONTROL = dict.fromkeys({*range(9), *range(11, 32), *range(127, 160)}, "\N{REPLACEMENT CHARACTER}")
 
@@ -95,3 +98,13 @@ class CommandNotFound(SbxError):
     """No such command in the container."""
 
     exit_code = 127
+
+
+@contextmanager
+def never_ran_codes() -> Iterator[None]:
+    """Let errors have docker's exit codes: those below 125 belong to the container's command."""
+    try:
+        yield
+    except SbxError as err:
+        err.exit_code = max(err.exit_code, SbxError.exit_code)
+        raise

@@ -8,23 +8,19 @@ from contextlib import ExitStack
 from sandbox.cli.new_container import cidfile, say_privileged, spec_for
 from sandbox.cli.parser import Arguments, Command, Example
 from sandbox.cli.run_options import OPTIONS, run_options
+from sandbox.engine import ahead, spare
 from sandbox.engine.context import Context
 from sandbox.engine.options import RunOptions
-from sandbox.errors import UsageError
+from sandbox.errors import UsageError, never_ran_codes
 from sandbox.spec import to_json
 
 
 def run(arguments: Arguments, context: Context) -> int:
-    from sandbox.engine.run import never_ran_codes
-
     with never_ran_codes():
         return _run(arguments, context)
 
 
 def _run(arguments: Arguments, context: Context) -> int:
-    from sandbox.engine.run import run as run_container
-    from sandbox.engine.spare import hand_over
-
     options = run_options(arguments, context)
     context.debug = context.debug or arguments.flag("debug")
     _check_terminal(options)
@@ -33,8 +29,10 @@ def _run(arguments: Arguments, context: Context) -> int:
     with ExitStack() as held:
         spec = spec_for(options, arguments, context, held)
         path = arguments.text("cidfile")
-        if path is None and hand_over(spec, context):
+        if path is None and (spare.hand_over(spec, context) or ahead.hand_over(spec, context)):
             return 0  # the client is another's
+        from sandbox.engine.run import run as run_container
+
         with cidfile(path, spec.id):
             return run_container(spec, context, recorded=held.close)
 

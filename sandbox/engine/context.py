@@ -26,6 +26,7 @@ class Context(Struct):
     in_storage: bool = False  # this process is in the storage user namespace
     debug: bool = field(default=False)
     orders: socket.socket | None = None  # of a launcher's worker, until it is a command for good
+    ahead: socket.socket | None = None  # to the second process of a cold run (`engine.ahead`)
 
     @classmethod
     def create(

@@ -16,8 +16,9 @@ from sandbox.container.assignment import Assignment, fits
 from sandbox.engine.context import Context
 from sandbox.engine.preparation import Preparation
 from sandbox.engine.removal import delete
-from sandbox.engine.run import Run, never_ran_codes
+from sandbox.engine.run import Run
 from sandbox.engine.spare import Wish, address
+from sandbox.errors import never_ran_codes
 from sandbox.linux.processes import ProcessRef, exited, own_pid
 from sandbox.linux.syscalls import PR_SET_PDEATHSIG, prctl
 from sandbox.spec import ContainerSpec, from_json, to_json

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,6 @@ from sandbox.supervisor.start import Started
 if TYPE_CHECKING:
     from sandbox.supervisor.supervise import Outcome
 
-_NEVER_RAN = 125
 # How long the supervisor of a container that has ended may still deliver output.
 _LAST_SECONDS = 10.0
 
@@ -108,19 +107,9 @@ class Again(Struct, frozen=True):
 def _put_back(containers: Containers, before: Container, err: BaseException) -> None:
     """It did not run: leave what was there before, and why."""
     message = err.message if isinstance(err, SbxError) else type(err).__name__
-    code = getattr(err, "exit_code", _NEVER_RAN)
+    code = getattr(err, "exit_code", SbxError.exit_code)
     status = structs.replace(before.status, error=message, exit_code=code)
     containers.write_status(before.directory, status)
-
-
-@contextmanager
-def never_ran_codes() -> Iterator[None]:
-    """Let errors have docker's exit codes: those below 125 belong to the container's command."""
-    try:
-        yield
-    except SbxError as err:
-        err.exit_code = max(err.exit_code, _NEVER_RAN)
-        raise
 
 
 class Run:
