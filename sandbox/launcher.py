@@ -124,7 +124,7 @@ def _preload() -> None:
     for name in PRELOADED:
         import_module(name)
     server.preload()
-    profiles.warm()
+    profiles.warm(os.environ.get("HOME") or "/")
     gc.collect()
     gc.freeze()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ def filter_for(spec: ContainerSpec, context: Context, *, single_uid: bool) -> se
     if security.seccomp == "unconfined":
         return seccomp.Filter(())
     make_private(context.paths.cache)
-    return seccomp.compile_filter(
+    return _compiled(
         _profile(spec, context),
         capabilities=_capabilities(spec),
         cache=make_private(context.paths.filters),
@@ -33,6 +34,10 @@ def filter_for(spec: ContainerSpec, context: Context, *, single_uid: bool) -> se
         nest=security.privileged,
         source=security.seccomp,
     )
+
+
+# A spare asks twice: when it is made and when it is taken.
+_compiled = lru_cache(maxsize=2)(seccomp.compile_filter)
 
 
 def explainer_for(

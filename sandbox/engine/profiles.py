@@ -101,11 +101,9 @@ def _search(paths: Paths) -> tuple[Path, Path]:
 
 
 def _load(file: Path, paths: Paths, home: str, depth: int) -> Profile:
-    from sandbox.engine.profile_format import fields_from
-
     if depth > _DEEPEST:
         raise InvalidSpec(f"{file}: profiles extend each other in a circle")
-    fields = fields_from(_read(file), str(file), home)
+    fields = dict(_read(file, home))
     parent = fields.pop("extends", None)
     base = Profile(file.stem)
     if parent is not None:
@@ -120,29 +118,32 @@ def _parent(name: str, file: Path, paths: Paths) -> Path:
     return find(name, paths)
 
 
-def warm() -> None:
+def warm(home: str) -> None:
     """Read the built-in profiles, for processes that are forked from this one."""
     for file in BUILT_IN.glob("*.toml"):
-        _read(file)
+        _read(file, home)
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path, home: str) -> dict[str, Any]:
     try:
         status = file.stat()
-        return _parsed(str(file), status.st_ino, status.st_mtime_ns, status.st_size)
+        return _fields(str(file), home, status.st_ino, status.st_mtime_ns, status.st_size)
     except OSError as err:
         raise InvalidSpec(f"can't read {file}", detail=err.strerror) from err
 
 
 @lru_cache(maxsize=64)
-def _parsed(file: str, *_version: int) -> dict[str, Any]:
-    """Return a file's content. Nobody changes it: it is kept while the file stays the same."""
+def _fields(file: str, home: str, *_version: int) -> dict[str, Any]:
+    """Return what a file sets. Nobody changes it: it is kept while the file stays the same."""
     import tomllib
 
+    from sandbox.engine.profile_format import fields_from
+
     try:
-        return tomllib.loads(Path(file).read_text(encoding="utf-8"))
+        document = tomllib.loads(Path(file).read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
         raise InvalidSpec(f"{file}: not TOML", detail=str(err)) from err
+    return fields_from(document, file, home)
 
 
 def _merge(base: Profile, name: str, fields: dict[str, Any]) -> Profile:

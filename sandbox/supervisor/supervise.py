@@ -109,8 +109,8 @@ class Supervision(Struct):
             if self._pumps is not None:
                 await self._pumps.wait()
             self._delivered.set()
-            await self._control_done.wait()
             self._let_client_go()
+            await self._control_done.wait()
             await self._reap_guard()
             nursery.cancel_scope.cancel()
         return self.outcome
