@@ -46,6 +46,7 @@ class Endpoints(Struct, frozen=True):
     overlay: socket.socket | None  # where the overlay server waits for the FUSE descriptor
     stdio: tuple[int, int, int] | None  # None with a terminal
     staging: str  # a directory of ours to attach the root to, for pivot_root
+    farewell: int | None = None  # see `reaper`
 
 
 def outer(plan: ContainerPlan, ends: Endpoints) -> NoReturn:
@@ -103,8 +104,8 @@ def _inner(
         os.setresuid(uid, uid, uid)
         texts = _set_up(plan, root, sources)
         slave = _attach_stdio(plan, ends)
-        if plan.process.init:
-            run_below_reaper()
+        if ends.farewell is not None:
+            run_below_reaper(ends.farewell)
         plan = _assigned(plan, ends, texts)
         process.execute(
             plan.process,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+from typing import NoReturn
 
 _FORWARDED = signal.valid_signals() - {
     signal.SIGKILL,
@@ -18,26 +19,31 @@ _FORWARDED = signal.valid_signals() - {
 }
 
 
-def run_below_reaper() -> None:
-    """Fork; return in the child, which goes on to execute the command. The parent never returns."""
+def run_below_reaper(farewell: int) -> None:
+    """Fork; return in the child, which goes on to execute the command. The parent never returns.
+
+    It writes the command's exit code to the pipe *farewell* when the command has ended and nobody
+    else is left: its own end takes the kernel longer (its memory is Python's).
+    """
     signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED | {signal.SIGCHLD})
     child = os.fork()
     if child == 0:
         return
-    _become_small()
-    _reap(child)
+    _become_small(farewell)
+    _reap(child, farewell)
 
 
-def _become_small() -> None:
+def _become_small(farewell: int) -> None:
     """Let go of everything that the command's siblings could take over from pid 1."""
-    from sandbox.linux.syscalls import PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, close_range, prctl
+    from sandbox.linux.descriptors import close_all_but
+    from sandbox.linux.syscalls import PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, prctl
 
     prctl(PR_SET_NO_NEW_PRIVS, 1)
     prctl(PR_SET_DUMPABLE, 0)
-    close_range(0)
+    close_all_but((farewell,))
 
 
-def _reap(child: int) -> None:
+def _reap(child: int, farewell: int) -> None:
     """Wait for signals; leave with the command's exit status when it ends."""
     while True:
         information = signal.sigwaitinfo(_FORWARDED | {signal.SIGCHLD})
@@ -55,7 +61,15 @@ def _reap(child: int) -> None:
             if pid == 0:
                 break
             if pid == child:
-                os._exit(_exit_code(status))
+                _leave(_exit_code(status), farewell)
+
+
+def _leave(code: int, farewell: int) -> NoReturn:
+    try:
+        os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        os.write(farewell, bytes((code,)))
+    os._exit(code)  # the kernel ends who is left
 
 
 def _exit_code(status: int) -> int:

@@ -48,10 +48,11 @@ class Context(Struct):
         self.in_storage = True
 
     def stay(self) -> None:
-        """Be the process of this command to its end, and not the launcher's again."""
-        if self.orders is not None:
-            self.orders.close()
-            self.orders = None
+        """Be the process of this command to its end: not the launcher's again, and alone."""
+        for end in (self.orders, self.ahead):
+            if end is not None:
+                end.close()
+        self.orders = self.ahead = None
 
     def run_cold(self) -> NoReturn:
         """Have the client carry out its command itself: this launcher is not the one for it."""

@@ -44,6 +44,7 @@ class Started(Struct):
     stdin: int | None = None  # our ends of the pipes; None with a terminal
     stdout: int | None = None
     stderr: int | None = None
+    farewell: int | None = None  # from a pid 1 of ours (`container.reaper`)
     resources: ExitStack = field(default_factory=ExitStack)
 
     def go(self, assignment: Assignment | None = None) -> None:
@@ -81,6 +82,7 @@ def start(
         stack.callback(ours.close)
         overlay_end, mount_end = socket.socketpair()
         pipes = None if plan.process.tty else open_pipes(stdin)
+        farewell = os.pipe() if plan.process.init else None
         own_pidfd = os.pidfd_open(os.getpid())
         sys.stdout.flush()
         sys.stderr.flush()
@@ -93,10 +95,11 @@ def start(
         stack.callback(end_guard, guard)
         outer = os.fork()
         if outer == 0:
-            _be_init(plan, theirs, mount_end, pipes, str(directory))
+            their_farewell = farewell[1] if farewell else None
+            _be_init(plan, theirs, mount_end, pipes, str(directory), their_farewell)
         theirs.close()
         overlay_end.close()
-        for descriptor in (own_pidfd, *(pipes.theirs if pipes else ())):
+        for descriptor in (own_pidfd, *(pipes.theirs if pipes else ()), *(farewell or ())[1:]):
             os.close(descriptor)
         init, namespaces = _accompany(outer, plan, ours, cgroup)
         pidfd = os.pidfd_open(init)
@@ -110,7 +113,10 @@ def start(
             stdin=pipes.stdin if pipes else None,
             stdout=pipes.stdout if pipes else None,
             stderr=pipes.stderr if pipes else None,
+            farewell=farewell[0] if farewell else None,
         )
+        if farewell:
+            started.resources.callback(os.close, farewell[0])
         started.resources.callback(mount_end.close)  # the guard waits for the end of this socket
         stack.pop_all()
         return started
@@ -184,6 +190,7 @@ def _be_init(
     overlay: socket.socket,
     pipes: Pipes | None,
     staging: str,
+    farewell: int | None,
 ) -> NoReturn:
     from sandbox.container import init
 
@@ -193,10 +200,12 @@ def _be_init(
     set_name("sbx-init")
     forget_command_line()
     stdio = pipes.theirs if pipes else None
-    kept = (channel.fileno(), overlay.fileno(), *(stdio or ()))
+    kept = [channel.fileno(), overlay.fileno(), *(stdio or ())]
+    if farewell is not None:
+        kept.append(farewell)
     with_null = _null_streams()
     close_all_but((*with_null, *kept))
-    init.outer(plan, init.Endpoints(channel, overlay, stdio, staging))
+    init.outer(plan, init.Endpoints(channel, overlay, stdio, staging, farewell))
 
 
 def _null_streams() -> tuple[int, int, int]:

@@ -77,6 +77,7 @@ class Supervision(Struct):
     _control_done: trio.Event = field(default_factory=trio.Event)
     _guard_gone: trio.Event = field(default_factory=trio.Event)
     _is_over: bool = False
+    _reaped: bool = False  # pid 1
     _output: int = 0
     _master: int | None = None
     _sinks: tuple[FanOut, FanOut] = field(
@@ -111,7 +112,7 @@ class Supervision(Struct):
             self._delivered.set()
             self._let_client_go()
             await self._control_done.wait()
-            await self._reap_guard()
+            await self._reap_all()
             nursery.cancel_scope.cancel()
         return self.outcome
 
@@ -360,9 +361,8 @@ class Supervision(Struct):
         await self.ended.wait()
 
     async def _wait_ended(self) -> None:
-        await trio.lowlevel.wait_readable(self.started.pidfd)
+        code = await self._wait_exit_code()
         self._is_over = True
-        code = _reap(self.started.pidfd)
         if self.outcome.error is None:
             self.outcome.exit_code = TIMED_OUT if self.outcome.timed_out else code
         self._input_scope.cancel()
@@ -376,6 +376,20 @@ class Supervision(Struct):
         self.hooks.ended(self.outcome)
         self.ended.set()
 
+    async def _wait_exit_code(self) -> int:
+        """Return the exit code when nothing of the container runs any more."""
+        farewell = self.started.farewell
+        if farewell is not None and not self.hooks.changes_wanted:
+            await trio.lowlevel.wait_readable(farewell)
+            if said := os.read(farewell, 1):
+                return said[0]
+        return await self._reap_init()
+
+    async def _reap_init(self) -> int:
+        await trio.lowlevel.wait_readable(self.started.pidfd)
+        self._reaped = True
+        return _reap(self.started.pidfd)
+
     async def _end_guard(self) -> None:
         """Wait until all of the overlay is on disk, if anybody wants it; have the guard end."""
         self.started.resources.close()
@@ -385,8 +399,10 @@ class Supervision(Struct):
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.started.guard_pidfd, signal.SIGKILL)
 
-    async def _reap_guard(self) -> None:
-        """Wait for the guard's end: taking its memory apart takes a while."""
+    async def _reap_all(self) -> None:
+        """Wait for the end of pid 1 and the guard: taking their memory apart takes a while."""
+        if not self._reaped:
+            await self._reap_init()
         if self.started.guard is not None:
             with trio.move_on_after(_UNMOUNT_SECONDS):
                 await self._guard_gone.wait()

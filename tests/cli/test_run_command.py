@@ -30,6 +30,24 @@ def test_the_exit_code_is_that_of_the_command(
     assert result.returncode == code, result.stderr
 
 
+@pytest.mark.parametrize("keep", [(), ("--rm",)])
+def test_who_is_left_ends_with_the_command(sbx: Sbx, keep: tuple[str, ...]) -> None:
+    """With --init, too: its end is that of all, also of what the command left in the background."""
+    script = "trap '' TERM HUP; sleep 1000 >/dev/null 2>&1 & exit 3"
+
+    result = sbx("run", *keep, "--init", "--name=left", "host", "sh", "-c", script)
+
+    assert result.returncode == 3, result.stderr
+    assert "sleep" not in [_program(process.pid) for process in sbx.mark.processes()]
+
+
+def _program(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
 def test_output_and_errors_stay_apart(sbx: Sbx) -> None:
     """Without -t, stdout and stderr are two streams; -i passes standard input on."""
     result = sbx("run", "--rm", "-i", "host", "sh", "-c", "cat; echo err >&2", input="in\n")
