@@ -32,7 +32,12 @@ class ClientLink:
         fcntl.fcntl(self.connection, fcntl.F_SETOWN, os.getpid())
         flags = fcntl.fcntl(self.connection, fcntl.F_GETFL)
         fcntl.fcntl(self.connection, fcntl.F_SETFL, flags | os.O_ASYNC)
-        self._on_message(signal.SIGIO, None)  # what came before raises no signal any more
+        # What came before raises no signal any more.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGIO})
+        try:
+            self._on_message(signal.SIGIO, None)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGIO})
 
     def take_over(self) -> socket.socket:
         """End `relay_signals` and return the connection."""

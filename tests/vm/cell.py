@@ -34,7 +34,7 @@ class Cell:
     def start(self, program: str, cgroup: Cgroup | None = None) -> subprocess.Popen[str]:
         """Run *program* (Python) in the cell's cgroup, or in *cgroup* below it."""
         process = subprocess.Popen(
-            [sys.executable, "-S", "-c", _GATE, program],
+            [sys.executable, "-c", _GATE, program],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -196,7 +196,7 @@ print(prepared.cgroup.remove())
 """
     # The tmpfs: the kernel does not mount a file system twice on one place.
     mounts = " && ".join(f"mount -t {kind} none /sys/fs/cgroup" for kind in ("tmpfs", "cgroup2"))
-    shell = f"{mounts} && exec {sys.executable} -S -c '{inside}'"
+    shell = f"{mounts} && exec {sys.executable} -c '{inside}'"
     program = f"""
 import os
 os.execvp("unshare", ["unshare", "-r", "-m", "-C", "sh", "-c", {shell!r}])

@@ -82,4 +82,5 @@ def test_untrusted_runs_with_all_its_limits(sbx: Sbx) -> None:
 
     assert result.returncode == 0, result.stderr
     assert int(result.stdout) < 128
+    assert sbx.wait_nothing_left(10) == []  # the supervisor cleans up when its client has gone
     assert not [path for path in Path("/sys/fs/cgroup/user").iterdir() if "sbx-" in path.name]

@@ -53,7 +53,7 @@ def supervise(
     login: tuple[Path, dict[str, str]], identity: str
 ) -> tuple[subprocess.Popen[str], str, dict[str, str], str]:
     application, environ = login
-    shell = f'echo $$ >{application}/cgroup.procs; exec "$0" -S -c "$@"'
+    shell = f'echo $$ >{application}/cgroup.procs; exec "$0" -c "$@"'
     process = subprocess.Popen(
         ["sh", "-c", shell, sys.executable, SUPERVISOR, identity],
         stdin=subprocess.PIPE,
@@ -147,7 +147,7 @@ print(check.state, check.found)
 """
     enter = f'echo $$ >{application}/cgroup.procs; exec "$0" "$@"'
     result = subprocess.run(
-        ["sh", "-c", enter, sys.executable, "-S", "-c", code],
+        ["sh", "-c", enter, sys.executable, "-c", code],
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **environ},
         check=True,
         capture_output=True,
