@@ -32,12 +32,7 @@ class ClientLink:
         fcntl.fcntl(self.connection, fcntl.F_SETOWN, os.getpid())
         flags = fcntl.fcntl(self.connection, fcntl.F_GETFL)
         fcntl.fcntl(self.connection, fcntl.F_SETFL, flags | os.O_ASYNC)
-        # What came before raises no signal any more.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGIO})
-        try:
-            self._on_message(signal.SIGIO, None)
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGIO})
+        self._on_message(signal.SIGIO, None)  # what came before raises no signal any more
 
     def take_over(self) -> socket.socket:
         """End `relay_signals` and return the connection."""
@@ -47,20 +42,31 @@ class ClientLink:
         return self.connection
 
     def _on_message(self, _number: int, _frame: object) -> None:
+        # Called again in the middle it would take the rest of a message for one.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGIO})
+        try:
+            while self._receive():
+                pass
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGIO})
+
+    def _receive(self) -> bool:
+        """Act on a message; False when there is none."""
         try:
             if not self.connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
                 self._die(signal.SIGHUP)
             message = wire.receive(self.connection)
         except BlockingIOError:
-            return
+            return False
         except (OSError, wire.Disconnected):
             self._die(signal.SIGHUP)
-            return
+            return False
         number = message.get("signal")
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         if number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
             self._die(number)
+        return True
 
     def _die(self, number: int) -> None:
         signal.signal(number, signal.SIG_DFL)
