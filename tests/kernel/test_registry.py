@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from sandbox.image.registry.credentials import Credentials
 from sandbox.image.store import Store
 from sandbox.paths import Paths
 from tests.archives import Archive
+from tests.kernel.killed import wait_or_kill
 from tests.registries import Faults, failing_proxy, registry
 
 QUIET = Progress(quiet=True)
@@ -308,11 +307,7 @@ def test_a_pull_killed_at_any_moment_leaves_a_whole_store(ann: User, bob: User, 
                 bob.pull(f"{host}/app:1")
             finally:
                 os._exit(0)
-        timer = threading.Timer(0.02 + attempt * 0.04, os.kill, (pid, signal.SIGKILL))
-        timer.start()
-        os.waitpid(pid, 0)
-        timer.cancel()
-        timer.join()
+        wait_or_kill(pid, 0.02 + attempt * 0.04)
         assert {problem.what for problem in check(bob.store)} <= {"staging"}
 
     assert bob.pull(f"{host}/app:1").digest == digest

@@ -7,7 +7,6 @@ import gzip
 import json
 import lzma
 import os
-import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from sandbox.image.garbage import InUse
 from sandbox.image.store import Store
 from sandbox.paths import Paths
 from tests.archives import Archive, rootfs
+from tests.kernel.killed import wait_or_kill
 
 
 @pytest.fixture
@@ -307,11 +307,7 @@ def test_an_import_killed_at_any_moment_leaves_a_whole_store(tmp_path: Path) -> 
 
     for delay in range(24):
         child = in_child(lambda: open_store(tmp_path), path, f"image{delay}")
-        timer = threading.Timer(delay * 0.006, os.kill, (child, signal.SIGKILL))
-        timer.start()
-        os.waitpid(child, 0)
-        timer.cancel()
-        timer.join()
+        wait_or_kill(child, delay * 0.006)
         for image in store.list():
             for lower in store.resolve(image.id).lower:
                 assert (Path(lower) / "etc/motd").exists() or len(os.listdir(f"{lower}/d")) == 400

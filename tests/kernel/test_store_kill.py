@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +20,7 @@ from sandbox.image.names import name_for
 from sandbox.image.save import Saved, save
 from sandbox.image.store import Store
 from tests.archives import Archive, rootfs
+from tests.kernel.killed import wait_or_kill
 from tests.kernel.test_registry import User
 from tests.registries import registry
 
@@ -149,8 +148,4 @@ def _killed(work: Callable[[], object], after: float) -> None:
             work()
         finally:
             os._exit(0)
-    timer = threading.Timer(after, os.kill, (pid, signal.SIGKILL))
-    timer.start()
-    os.waitpid(pid, 0)
-    timer.cancel()
-    timer.join()
+    wait_or_kill(pid, after)
