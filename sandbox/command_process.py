@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from sandbox.errors import SbxError
 from sandbox.link import ClientLink
+from sandbox.linux.descriptors import null_streams
 from sandbox.linux.storage_userns import User
 
 if TYPE_CHECKING:
@@ -107,10 +108,7 @@ def run_warm(
     context.orders = orders
     _run(context, lambda context: dispatch(request["argv"], context))
     os.chdir("/")
-    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    for target in (0, 1, 2):
-        os.dup2(null, target)
-    os.close(null)
+    null_streams()
 
 
 def rehearse(user: User) -> None:

@@ -27,7 +27,7 @@ from sandbox.container.plan import (
 )
 from sandbox.errors import InvalidSpec, Unavailable
 from sandbox.linux.idmap import read_map
-from sandbox.linux.mount_api import attach, new_mount
+from sandbox.linux.mount_api import attach, new_mount, open_fuse
 from sandbox.linux.syscalls import (
     AT_EMPTY_PATH,
     AT_RECURSIVE,
@@ -86,13 +86,8 @@ def mount_root(root: Root, hand_over: Callable[[int], None]) -> int:
     """
     if isinstance(root, KernelOverlayRoot):
         return _kernel_overlay(root)
-    try:
-        # The mounter's user namespace has to be the opener's: open it here, not in the server.
-        device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
-    except OSError as err:
-        raise Unavailable(
-            "/dev/fuse can't be opened", detail=err.strerror, hint="sbx doctor"
-        ) from err
+    # The mounter's user namespace has to be the opener's: open it here, not in the server.
+    device = open_fuse()
     uid, gid = first_ids()
     options = (
         ("fd", str(device)),

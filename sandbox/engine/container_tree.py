@@ -17,12 +17,12 @@ from typing import NoReturn
 
 from sandbox.container.channel import Channel, error_from
 from sandbox.engine.uppers import make_upper
-from sandbox.errors import Conflict, SbxError, Unavailable
+from sandbox.errors import Conflict, SbxError
 from sandbox.image.ownership import mapped_ids
 from sandbox.image.tree_copy import CONTAINED, Tree
 from sandbox.linux import idmap
 from sandbox.linux.descriptors import close_all_but
-from sandbox.linux.mount_api import new_mount
+from sandbox.linux.mount_api import new_mount, open_fuse
 from sandbox.linux.syscalls import (
     CLONE_NEWNS,
     CLONE_NEWUSER,
@@ -135,12 +135,7 @@ def _mounted(container: Container) -> Iterator[Tree]:
         raise Conflict("another copy from or to this container is under way") from None
     make_upper(container)
     unshare(CLONE_NEWNS)
-    try:
-        device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
-    except OSError as err:
-        raise Unavailable(
-            "/dev/fuse can't be opened", detail=err.strerror, hint="sbx doctor"
-        ) from err
+    device = open_fuse()
     options = (
         ("fd", str(device)),
         ("rootmode", "40000"),

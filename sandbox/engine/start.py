@@ -11,6 +11,7 @@ from sandbox.container.channel import Channel, error_from
 from sandbox.engine.context import Context
 from sandbox.engine.run import start_again
 from sandbox.errors import Conflict, SbxError
+from sandbox.linux.descriptors import null_streams
 from sandbox.linux.processes import ProcessRef, own_pid
 from sandbox.spec import ContainerSpec
 from sandbox.state import Container, Containers, Status
@@ -72,10 +73,7 @@ def _be_supervisor(container: Container, context: Context, channel: Channel) -> 
 def _let_go(channel: Channel) -> None:
     """Say that the command runs, and hold nothing of the caller's any longer."""
     sys.stdout.flush()
-    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    for target in (0, 1, 2):
-        os.dup2(null, target)
-    os.close(null)
+    null_streams()
     channel.send({"step": "running"})
     channel.close()
 

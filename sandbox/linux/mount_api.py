@@ -10,6 +10,7 @@ import ctypes
 import os
 from collections.abc import Sequence
 
+from sandbox.errors import Unavailable
 from sandbox.linux.libc import syscall
 from sandbox.linux.syscalls import (
     MOVE_MOUNT_F_EMPTY_PATH,
@@ -50,6 +51,16 @@ def new_mount(
         raise OSError(err.errno, f"{err.strerror}{_messages(context)}", fstype) from None
     finally:
         os.close(context)
+
+
+def open_fuse() -> int:
+    """Return a new FUSE connection's descriptor (fuse(4)). Raises Unavailable."""
+    try:
+        return os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+    except OSError as err:
+        raise Unavailable(
+            "/dev/fuse can't be opened", detail=err.strerror, hint="sbx doctor"
+        ) from err
 
 
 def attach(mount: int, target: int) -> None:

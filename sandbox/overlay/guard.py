@@ -14,7 +14,7 @@ import socket
 from typing import NoReturn
 
 from fuse_overlay.config import Config
-from sandbox.linux.descriptors import close_all_but
+from sandbox.linux.descriptors import close_all_but, null_streams
 from sandbox.linux.processes import exited
 from sandbox.linux.syscalls import PR_SET_PDEATHSIG, prctl, set_name
 
@@ -58,9 +58,7 @@ def _detach(endpoint: socket.socket) -> None:
     """
     os.setsid()
     os.chdir("/")
-    null = os.open("/dev/null", os.O_RDWR)
-    for target in (0, 1, 2):
-        os.dup2(null, target)
+    null_streams()
     close_all_but((0, 1, 2, endpoint.fileno()))
     # Children of processes that end in this namespace come to its pid 1.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)

@@ -22,7 +22,7 @@ from sandbox.errors import SbxError
 from sandbox.linux import cgroups
 from sandbox.linux.cgroups import Cgroup
 from sandbox.linux.clone import fork_sibling
-from sandbox.linux.descriptors import close_all_but
+from sandbox.linux.descriptors import close_all_but, null_streams
 from sandbox.linux.processes import ProcessRef, forget_command_line
 from sandbox.linux.syscalls import (
     CLONE_NEWCGROUP,
@@ -142,9 +142,7 @@ def _be_outer(target: int, plan: ProcessPlan, channel: Channel, pipes: Pipes | N
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         prctl(PR_SET_DUMPABLE, 0)
         forget_command_line()
-        null = os.open("/dev/null", os.O_RDWR)
-        for stream in (0, 1, 2):
-            os.dup2(null, stream)
+        null_streams()
         close_all_but((0, 1, 2, target, channel.fileno(), *(pipes.theirs if pipes else ())))
         setns(target, _ALL)
         os.close(target)

@@ -23,7 +23,7 @@ from sandbox.container.plan import ContainerPlan, FuseRoot
 from sandbox.errors import Unavailable
 from sandbox.linux import idmap
 from sandbox.linux.cgroups import Cgroup
-from sandbox.linux.descriptors import close_all_but
+from sandbox.linux.descriptors import close_all_but, null_streams
 from sandbox.linux.processes import ProcessRef, forget_command_line
 from sandbox.linux.syscalls import CLONE_NEWPID, PR_SET_PDEATHSIG, prctl, set_name, unshare
 from sandbox.spec import to_json
@@ -203,17 +203,9 @@ def _be_init(
     kept = [channel.fileno(), overlay.fileno(), *(stdio or ())]
     if farewell is not None:
         kept.append(farewell)
-    with_null = _null_streams()
-    close_all_but((*with_null, *kept))
+    null_streams()  # the container never holds the user's own
+    close_all_but((0, 1, 2, *kept))
     init.outer(plan, init.Endpoints(channel, overlay, stdio, staging, farewell))
-
-
-def _null_streams() -> tuple[int, int, int]:
-    """Put /dev/null on the standard streams: the container never holds the user's own."""
-    null = os.open("/dev/null", os.O_RDWR)
-    for target in (0, 1, 2):
-        os.dup2(null, target)
-    return (0, 1, 2)
 
 
 def end(pid: int) -> None:

@@ -16,6 +16,7 @@ from msgspec import Struct, field
 from sandbox.container.channel import error_from
 from sandbox.errors import SbxError
 from sandbox.link import ClientLink
+from sandbox.linux.descriptors import null_streams
 from sandbox.spec import ContainerSpec, to_json
 from sandbox.state import Denial
 from sandbox.supervisor.client_session import (
@@ -258,10 +259,7 @@ class Supervision(Struct):
         self._input_scope.cancel()
         for sink in self._sinks:
             sink.detach()
-        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-        for target in (0, 1, 2):
-            os.dup2(null, target)
-        os.close(null)
+        null_streams()
 
     def _resize(self) -> None:
         if self._master is not None:
