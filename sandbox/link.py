@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import io
+import json  # noqa: F401  # for wire.receive: a handler in the middle of its import finds half of it
 import os
 import signal
 import socket
